@@ -1,0 +1,38 @@
+"""Feature maps of one layer, by a hook that is always removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scp_ray.parts import Batch, Learner, PrunableLayer
+
+
+class _Reached(Exception):
+    """Raised by the hook: nothing after the layer needs to be computed."""
+
+
+def layer_output(learner: Learner, layer: PrunableLayer, batch: Batch) -> Tensor:
+    """(N, C, h, w): the convolution's output before norm and activation, without gradient.
+
+    The learner's mode (train or eval) is the caller's business.
+    """
+    caught: list[Tensor] = []
+
+    def catch(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        caught.append(output)
+        raise _Reached
+
+    handle = learner.network.get_submodule(layer.name).register_forward_hook(catch)
+    try:
+        with torch.no_grad():
+            learner(batch.image, batch.group)
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    if not caught:
+        raise RuntimeError(f"layer {layer.name} was not reached by a forward pass of {type(learner).__name__}.")
+    return caught[0]

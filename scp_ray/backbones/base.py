@@ -1,0 +1,56 @@
+"""The contract of a backbone, and the room's register."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from scp_ray.backbones.layers import trace_layers
+from scp_ray.backbones.weights import head_rows, load_weights, replace_head_, weights_digest
+from scp_ray.parts import Network
+from scp_ray.registry import Registry
+
+
+class Backbone:
+    """A network by name. A frozen dataclass whose fields are its options; subclasses define ``module``."""
+
+    plugin_name: ClassVar[str]
+    weights: str = "none"
+    imagenet_name: ClassVar[str | None] = None  # torchvision's name of the model, where it has ImageNet weights
+    ignored: ClassVar[tuple[str, ...]] = ()  # parts of names of convolutions that do not count as layers
+
+    def module(self, num_classes: int) -> nn.Module:
+        """A randomly initialised module with ``num_classes`` outputs, drawn from the default generator."""
+        raise NotImplementedError(f"{type(self).__name__} does not define module().")
+
+    def build(self, num_classes: int, *, image_size: int, seed: int) -> Network:
+        """The module with its weights, and its prunable layers in forward order.
+
+        Raises BackboneError where the weights cannot be had or do not fit.
+        """
+        state = load_weights(self.weights, self.imagenet_name)
+        with torch.random.fork_rng(devices=[]):
+            # torch's modules draw their weights from the default generator; the fork gives it back as it was
+            torch.manual_seed(seed)
+            module = self.module(num_classes if state is None else head_rows(state))
+            if state is not None:
+                module.load_state_dict(state)
+                replace_head_(module, num_classes)
+        return Network(module, trace_layers(module, torch.zeros(1, 3, image_size, image_size), ignored=self.ignored))
+
+    def outline(self, num_classes: int, *, image_size: int) -> Network:
+        """The same network without memory or weights (on the meta device): for its layers alone."""
+        with torch.device("meta"):
+            module = self.module(num_classes)
+            image = torch.zeros(1, 3, image_size, image_size)
+        return Network(module, trace_layers(module, image, ignored=self.ignored))
+
+    def weights_digest(self) -> str:
+        """What identifies the initial weights: part of a trial's identity."""
+        return weights_digest(self.weights, self.imagenet_name)
+
+
+backbones: Registry[Backbone] = Registry("backbone", "scp_ray.backbones")
+register = backbones.register

@@ -1,0 +1,24 @@
+"""VGG-11 without batch norm, as torchvision has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from scp_ray.backbones.base import Backbone, register
+
+
+@register("vgg11")
+@dataclass(frozen=True)
+class VGG11(Backbone):
+    """8 convolutions; the last one's map is S/16 per side. 129 M parameters, 80 % of them in the first linear layer."""
+
+    weights: str = "none"
+    imagenet_name = "vgg11"
+
+    def module(self, num_classes: int) -> nn.Module:
+        """torchvision's vgg11."""
+        from torchvision.models import vgg11
+
+        return vgg11(num_classes=num_classes)

@@ -1,0 +1,98 @@
+"""Initial weights: none, ImageNet's, or a file's."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import urllib.error
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from scp_ray.errors import BackboneError
+
+State = dict[str, Tensor]
+
+
+def load_weights(weights: str, imagenet_name: str | None) -> State | None:
+    """The state dict that ``weights`` (none, imagenet or a path) names; None for none.
+
+    Files are safetensors or torch state dicts; nothing in them is executed.
+    """
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        return _imagenet(imagenet_name)
+    path = Path(weights)
+    if not path.is_file():
+        raise BackboneError(f"weights: {weights!r} is not 'none', 'imagenet' or a file that exists.")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise BackboneError(
+            f"weights: {weights} holds pickled objects, which are not loaded. Save model.state_dict() instead."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BackboneError(f"weights: {weights} is no state dict of tensors. Save model.state_dict() instead.")
+    return state
+
+
+def _imagenet_entry(name: str | None):  # type: ignore[no-untyped-def]
+    from torchvision.models import get_model_weights
+
+    if name is None:
+        raise BackboneError("weights: imagenet is not to be had for this backbone. Allowed: 'none' or a path.")
+    return get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
+
+
+def _imagenet(name: str | None) -> State:
+    entry = _imagenet_entry(name)
+    try:
+        state: State = entry.get_state_dict(progress=False, check_hash=True)
+    except (urllib.error.URLError, OSError) as error:
+        raise BackboneError(
+            f"weights: imagenet could not be downloaded ({error}). With a network the file is fetched once and kept; "
+            f"without one, bring {Path(entry.url).name} from elsewhere and set weights: PATH to it."
+        ) from error
+    return state
+
+
+def weights_digest(weights: str, imagenet_name: str | None) -> str:
+    """"none", the hash torchvision publishes in the file's name, or the SHA-256 of a file's content."""
+    if weights == "none":
+        return "none"
+    if weights == "imagenet":
+        return f"imagenet-{Path(_imagenet_entry(imagenet_name).url).stem}"
+    path = Path(weights)
+    if not path.is_file():
+        raise BackboneError(f"weights: {weights!r} is not 'none', 'imagenet' or a file that exists.")
+    status = path.stat()
+    return _file_digest(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache
+def _file_digest(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def head_rows(state: State) -> int:
+    """How many classes the state's last linear layer (its last 2-D weight) has."""
+    matrices = [value for key, value in state.items() if key.endswith("weight") and value.ndim == 2]
+    if not matrices:
+        raise BackboneError("the weights hold no linear layer, so their number of classes is unknown.")
+    return len(matrices[-1])
+
+
+def replace_head_(module: nn.Module, num_classes: int) -> None:
+    """A fresh last linear layer where the loaded one has another number of classes."""
+    name, head = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear)][-1]
+    if head.out_features != num_classes:
+        owner, _, attribute = name.rpartition(".")
+        setattr(module.get_submodule(owner), attribute, nn.Linear(head.in_features, num_classes))

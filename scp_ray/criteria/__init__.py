@@ -1,0 +1,1 @@
+"""Floor 1: what ranks the channels of a layer. One file per criterion; base.py holds the contract."""

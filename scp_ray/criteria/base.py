@@ -1,0 +1,46 @@
+"""The contract of a criterion, and the room's register."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from scp_ray.parts import Batch, Learner, PrunableLayer
+from scp_ray.registry import Registry
+
+
+class Criterion:
+    """Ranks the channels of one layer. Low = prune first, for every criterion.
+
+    A frozen dataclass whose fields are its hyper-parameters. It may say how its scoring batches are made:
+    """
+
+    plugin_name: ClassVar[str]
+    batch_size: int = 128
+    order: Literal["permuted", "table"] = "permuted"  # one fixed permutation for all, or the table's own order
+    last_batch: Literal["half", "drop"] = "half"  # a short last batch counts from half the size on, or never
+    prunes: ClassVar[bool] = True  # False: a control that leaves every channel in place
+    uses_data: ClassVar[bool] = True  # False: scores depend on the weights or the seed alone
+
+    def seeded(self, seed: int) -> Criterion:
+        """The criterion of one trial; only those that draw at random differ between seeds."""
+        return self
+
+    def score(
+        self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
+    ) -> Tensor:
+        """(C,) float32 on the CPU.
+
+        Args:
+            learner: scored in eval mode; its mode is restored afterwards.
+            batches: the scoring batches, in order.
+            group: (R, N) codes that replace those of the N samples of all batches, for R labellings in one
+                forward pass; the result is then (R, C). Without it the batches' own groups count.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define score().")
+
+
+criteria: Registry[Criterion] = Registry("criterion", "scp_ray.criteria")
+register = criteria.register

@@ -1,0 +1,193 @@
+"""The SCP loop: score, prune, fine-tune, evaluate, again. A generator: who stops iterating stops the loop.
+
+It has no callbacks, knows no tracker, and is never handed the test split. What scores, what feeds and what
+calibrates is passed in, so that a sharded scorer or a device's own batches take their places unseen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scp_ray.errors import BackboneError
+from scp_ray.loop.evaluate import evaluate
+from scp_ray.loop.fit import Feed, fit_epochs
+from scp_ray.loop.stopping import Standing, StopRule, stop_reason
+from scp_ray.maths.channels import lowest_channels
+from scp_ray.maths.masks import mask_channels_, parameter_mask
+from scp_ray.parts import Batch, Epoch, Evaluation, Learner, PrunableLayer, PruneEpoch, Round, TrainPlan
+from scp_ray.seeds import derive_seed
+
+Scorer = Callable[[Learner, PrunableLayer], Tensor]
+Calibrate = Callable[[Learner, Evaluation], bool]
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """How the loop prunes."""
+
+    k: int  # channels per round; 0: none (the control that only trains on)
+    rounds: int
+    fine_tune: TrainPlan
+    stop: StopRule = field(default_factory=StopRule)
+    mask_bias: bool = True  # False keeps a pruned convolution's bias, as the released code does
+
+
+@dataclass(frozen=True)
+class RoundUnderWay:
+    """Where an interrupted loop stands; the learner holds the weights and masks that go with it."""
+
+    index: int
+    epoch: int  # epochs of fine-tuning done
+    channels: Tensor
+    scores: Tensor
+    optimizers: Mapping[str, Any]  # state dicts
+    means: dict[str, float] = field(default_factory=dict)
+
+
+def prune_rounds(
+    learner: Learner,
+    layer: PrunableLayer,
+    *,
+    score: Scorer,
+    train: Feed,
+    val: Iterable[Batch],
+    plan: PrunePlan,
+    base: Evaluation,
+    seed: int = 0,
+    calibrate: Calibrate | None = None,
+) -> Iterator[Round]:
+    """Prune ``learner`` in place, yielding each round as it ends. ``prune_steps`` says what the arguments are."""
+    steps = prune_steps(
+        learner,
+        layer,
+        score=score,
+        train=train,
+        val=val,
+        plan=plan,
+        history=[Standing.of(base, plan.stop)],
+        seed=seed,
+        calibrate=calibrate,
+    )
+    return (step for step in steps if isinstance(step, Round))
+
+
+def prune_steps(
+    learner: Learner,
+    layer: PrunableLayer,
+    *,
+    score: Scorer,
+    train: Feed,
+    val: Iterable[Batch],
+    plan: PrunePlan,
+    history: Sequence[Standing],
+    seed: int = 0,
+    calibrate: Calibrate | None = None,
+    resume: RoundUnderWay | None = None,
+) -> Iterator[PruneEpoch | Round]:
+    """As ``prune_rounds``, with every epoch on the way, so that a caller can save the state in between.
+
+    Args:
+        learner: trained; pruned in place.
+        layer: one of ``learner.layers``.
+        score: (C,) scores of the layer, low = prune first; called once a round, on the model as it then is.
+        train: batches of an epoch, by its seed and number.
+        val: validation batches, iterated once a round.
+        plan: how many channels, rounds and epochs, and when to stop.
+        history: the standings of the rounds that are over, round 0 (the unpruned model) first.
+        seed: all streams of the loop come from it.
+        calibrate: sets what the method chooses on validation; True asks for a second evaluation.
+        resume: the round under way, where the loop was interrupted.
+
+    Every epoch event reuses the learner's live tensors: copy what is to be kept.
+    """
+    standings = list(history)
+    for index in range(len(standings), plan.rounds + 1):
+        if resume is not None and resume.index == index:
+            done = resume
+        else:
+            done = _prune(learner, layer, score, plan, index)
+            yield _epoch(Epoch(0, plan.fine_tune.epochs, {}, {}), done)
+        started, means = time.perf_counter(), done.means
+        for epoch in fit_epochs(
+            learner,
+            train,
+            plan.fine_tune,
+            seed=derive_seed(seed, "fine_tune", index),
+            start=done.epoch,
+            optimizers=done.optimizers,
+        ):
+            means = epoch.means
+            yield _epoch(epoch, done)
+        fitted = time.perf_counter()
+        outputs = evaluate(learner, val)
+        if calibrate is not None and calibrate(learner, outputs):
+            outputs = evaluate(learner, val)
+        standings.append(Standing.of(outputs, plan.stop))
+        reason = stop_reason(standings[0], standings[-2], standings[-1], plan.stop)
+        keep = kept_channels(learner, layer)
+        exhausted = plan.k > 0 and int(keep.sum()) <= plan.k
+        last = index == plan.rounds or exhausted or (bool(reason) and plan.stop.enforce)
+        yield Round(
+            index=index,
+            channels=tuple(done.channels.tolist()),
+            keep=keep,
+            scores=done.scores,
+            val=outputs,
+            last=last,
+            stop_reason=reason or ("no channels left to prune" if exhausted else ""),
+            means=means,
+            seconds={"fit": fitted - started, "evaluate": time.perf_counter() - fitted},
+        )
+        if last:
+            return
+
+
+def _prune(learner: Learner, layer: PrunableLayer, score: Scorer, plan: PrunePlan, index: int) -> RoundUnderWay:
+    if plan.k == 0:
+        none = torch.empty(0, dtype=torch.long)
+        return RoundUnderWay(index, 0, none, torch.full((layer.channels,), float("nan")), {})
+    pruned = (~kept_channels(learner, layer)).nonzero().flatten()
+    if layer.channels - len(pruned) <= plan.k:
+        raise BackboneError(
+            f"layer {layer.name} has {layer.channels - len(pruned)} of {layer.channels} channels left, and pruning "
+            f"{plan.k} would leave none. Lower pr_c or the number of rounds."
+        )
+    scores = score(learner, layer)
+    channels = lowest_channels(scores, plan.k, spare=pruned)
+    apply_channel_mask_(learner, layer, channels, bias=plan.mask_bias)
+    return RoundUnderWay(index, 0, channels, scores, {})
+
+
+def _epoch(epoch: Epoch, done: RoundUnderWay) -> PruneEpoch:
+    return PruneEpoch(
+        index=epoch.index,
+        total=epoch.total,
+        means=epoch.means,
+        optimizers=epoch.optimizers,
+        round=done.index,
+        channels=done.channels,
+        scores=done.scores,
+    )
+
+
+def apply_channel_mask_(
+    learner: Learner, layer: PrunableLayer, channels: Tensor | Sequence[int], *, bias: bool = True
+) -> None:
+    """Silence channels of a layer for good: weight rows, bias and the affine part of the norms it feeds."""
+    network = learner.network
+    norms = [network.get_submodule(name) for name in layer.norms]
+    mask_channels_(network.get_submodule(layer.name), norms, channels, bias=bias)
+
+
+def kept_channels(learner: Learner, layer: PrunableLayer) -> Tensor:
+    """(C,) bool on the CPU: the channels that are not masked."""
+    mask = parameter_mask(learner.network.get_submodule(layer.name), "weight")
+    if mask is None:
+        return torch.ones(layer.channels, dtype=torch.bool)
+    return mask.flatten(1).any(1).cpu()

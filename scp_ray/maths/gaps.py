@@ -1,0 +1,50 @@
+"""Fairness gaps between two groups; the published readings and the corrected ones, each named.
+
+The published readings follow the metric code released with the paper: an undefined rate counts as 0, and
+Eodd takes the absolute value of the *sum* of the TPR and FPR differences, so opposite gaps cancel. All are 0 for
+equal rates and symmetric in the group codes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scp_ray.maths.rates import Counts, Floats
+
+GAPS = ("eopp0", "eopp1", "eodd")
+
+
+def eopp0(counts: Counts, classes: int) -> float:
+    """mean_c |TNR_c^0 - TNR_c^1| over the first ``classes`` classes (released: EOpp0_abs)."""
+    return float(np.abs(_difference(counts.tnr, classes)).mean())
+
+
+def eopp1(counts: Counts, classes: int) -> float:
+    """mean_c |TPR_c^0 - TPR_c^1| (released: EOpp1_abs). A class absent from one group adds the other's TPR."""
+    return float(np.abs(_difference(counts.tpr, classes)).mean())
+
+
+def eodd(counts: Counts, classes: int) -> float:
+    """1/2 mean_c |(TPR_c^0 - TPR_c^1) + (FPR_c^0 - FPR_c^1)| (released: EOdds_abs)."""
+    return float(np.abs(_difference(counts.tpr, classes) + _difference(counts.fpr, classes)).mean() / 2)
+
+
+def eodd_sum_abs(counts: Counts, classes: int) -> float:
+    """1/2 mean_c (|TPR_c^0 - TPR_c^1| + |FPR_c^0 - FPR_c^1|): equalised odds without cancellation."""
+    tpr, fpr = _difference(counts.tpr, classes), _difference(counts.fpr, classes)
+    return float((np.abs(tpr) + np.abs(fpr)).mean() / 2)
+
+
+def eopp1_shared(counts: Counts) -> float:
+    """mean |TPR_c^0 - TPR_c^1| over the classes that both groups contain; NaN where there is none."""
+    shared = (counts.support > 0).all(0)
+    if not shared.any():
+        return float("nan")
+    tpr = counts.tpr[:, shared]
+    return float(np.abs(tpr[0] - tpr[1]).mean())
+
+
+def _difference(rates: Floats, classes: int) -> Floats:
+    """(2, K) to (classes,): group 0 minus group 1, an undefined rate counted as 0."""
+    filled = np.nan_to_num(rates[:, :classes], nan=0.0)
+    return filled[0] - filled[1]

@@ -1,0 +1,60 @@
+"""The contract of a base method, and the room's register."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from scp_ray.maths.report import FairnessReport
+from scp_ray.parts import Batch, Evaluation, FairnessData, Learner, Network
+from scp_ray.registry import Registry
+
+
+class Method:
+    """Builds and trains a learner. A frozen dataclass whose fields are its hyper-parameters."""
+
+    plugin_name: ClassVar[str]
+
+    @property
+    def needs(self) -> tuple[Method, ...]:
+        """Methods whose trained learners ``build`` needs first (a teacher, say)."""
+        return ()
+
+    def build(self, backbone: Callable[[], Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+        """An untrained learner.
+
+        Args:
+            backbone: makes a freshly initialised network with ``data.num_classes`` outputs.
+            data: for class counts, groups and the privileged code.
+            bases: the trained learners of ``needs``, by plug-in name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define build().")
+
+    def sampler(self, label: Tensor, group: Tensor) -> Tensor | None:
+        """Sampling weights (N,) of the training set, drawn with replacement; None = every sample once per epoch.
+
+        Default: balanced over classes, as in the released recipe.
+        """
+        return (1 / torch.bincount(label).clamp(min=1).double())[label]
+
+    def finish_(self, learner: Learner, train_batches: Iterable[Batch]) -> None:
+        """Once after base training: masks that need a trained model (FairPrune, OBD)."""
+
+    def calibrate_(self, learner: Learner, val_outputs: Evaluation, reference: FairnessReport | None) -> bool:
+        """Set what is chosen on validation (an exit threshold), after base training and every round.
+
+        Args:
+            val_outputs: the learner's answers before calibration.
+            reference: the vanilla model's validation report, where there is one.
+
+        Returns:
+            True where predictions may have changed, so that they have to be made again.
+        """
+        return False
+
+
+methods: Registry[Method] = Registry("method", "scp_ray.methods")
+register = methods.register

@@ -1,0 +1,65 @@
+"""Plug-ins: a file in a room's folder, a frozen dataclass, one decorator.
+
+``criteria = Registry("criterion", "scp_ray.criteria")`` finds whatever the files of that folder register;
+nothing else has to be edited for a new plug-in to be known to ``scp-ray ls``, to YAML and to the contract tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from scp_ray.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to plug-in classes of one room."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._classes: dict[str, type[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Class decorator: make a frozen dataclass known as ``name``."""
+
+        def add(cls: type[T]) -> type[T]:
+            taken = self._classes.get(name)
+            if taken is not None and taken.__qualname__ != cls.__qualname__:
+                raise ValueError(f"{self.kind} {name!r} is registered twice: {taken!r} and {cls!r}. Rename one.")
+            cls.plugin_name = name  # type: ignore[attr-defined]
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        self._loaded = True
+
+    def names(self) -> list[str]:
+        """All known names, sorted."""
+        self._load()
+        return sorted(self._classes)
+
+    def get(self, name: str) -> type[T]:
+        """The class of that name. Raises UnknownNameError with the nearest one."""
+        self._load()
+        if name not in self._classes:
+            raise UnknownNameError(self.kind, name, self._classes)
+        return self._classes[name]
+
+
+def spec_of(plugin: Any) -> dict[str, Any]:
+    """A plug-in as plain data: its name and every field, e.g. ``{"name": "snnl", "temperature": "auto"}``."""
+    return {"name": plugin.plugin_name} | dataclasses.asdict(plugin)
