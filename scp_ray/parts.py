@@ -192,7 +192,8 @@ class Round:
     scores: Tensor  # (C,), NaN where nothing was scored
     val: Evaluation
     last: bool
-    stop_reason: str  # what the stop rule says of this round, or empty
+    stopped: bool  # the loop ended here, however many rounds it was allowed
+    stop_reason: str  # what the stop rule says of this round, or empty; recorded also where it is not enforced
     means: dict[str, float] = field(default_factory=dict)  # of the last epoch
     seconds: dict[str, float] = field(default_factory=dict)
 

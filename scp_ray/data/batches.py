@@ -100,16 +100,22 @@ def scoring_batches(
     order: Literal["permuted", "table"] = "permuted",
     last_batch: Literal["half", "drop"] = "half",
 ) -> FixedBatches:
-    """The batches that channels are scored on: one fixed permutation, the same for every seed and arm.
+    """The batches that channels are scored on; ``scoring_order`` says which rows."""
+    return FixedBatches(
+        split, scoring_order(len(split), batch_size, order=order, last_batch=last_batch), batch_size
+    )
 
-    ``table`` keeps the split's order. A short last batch counts from half the size on ("half") or never ("drop");
+
+def scoring_order(count: int, batch_size: int, *, order: str = "permuted", last_batch: str = "half") -> Tensor:
+    """Rows (M,) to score on, M <= count: one fixed permutation, the same for every seed and arm.
+
+    ``table`` keeps the table's order. A short last batch counts from half the size on ("half") or never ("drop");
     the only batch always counts.
     """
-    count = len(split)
     rows = torch.arange(count)
     if order == "permuted":
         rows = torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(0, "scoring")))
     left = count % batch_size
     if count > batch_size and left and (last_batch == "drop" or 2 * left < batch_size):
         rows = rows[: count - left]
-    return FixedBatches(split, rows, batch_size)
+    return rows

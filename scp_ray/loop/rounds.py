@@ -108,12 +108,13 @@ def prune_steps(
     """
     standings = list(history)
     for index in range(len(standings), plan.rounds + 1):
+        started = time.perf_counter()
         if resume is not None and resume.index == index:
             done = resume
         else:
             done = _prune(learner, layer, score, plan, index)
             yield _epoch(Epoch(0, plan.fine_tune.epochs, {}, {}), done)
-        started, means = time.perf_counter(), done.means
+        pruned, means = time.perf_counter(), done.means
         for epoch in fit_epochs(
             learner,
             train,
@@ -132,19 +133,24 @@ def prune_steps(
         reason = stop_reason(standings[0], standings[-2], standings[-1], plan.stop)
         keep = kept_channels(learner, layer)
         exhausted = plan.k > 0 and int(keep.sum()) <= plan.k
-        last = index == plan.rounds or exhausted or (bool(reason) and plan.stop.enforce)
+        stopped = exhausted or (bool(reason) and plan.stop.enforce)
         yield Round(
             index=index,
             channels=tuple(done.channels.tolist()),
             keep=keep,
             scores=done.scores,
             val=outputs,
-            last=last,
+            last=stopped or index == plan.rounds,
+            stopped=stopped,
             stop_reason=reason or ("no channels left to prune" if exhausted else ""),
             means=means,
-            seconds={"fit": fitted - started, "evaluate": time.perf_counter() - fitted},
+            seconds={
+                "score": pruned - started,
+                "fit": fitted - pruned,
+                "evaluate": time.perf_counter() - fitted,
+            },
         )
-        if last:
+        if stopped:
             return
 
 

@@ -1,0 +1,47 @@
+"""The scp-ray command. Nothing heavy is imported before a subcommand runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from scp_ray import __version__
+from scp_ray.cli import ls, report, status, sweep, track, trial
+from scp_ray.errors import ScpError
+
+_COMMANDS = {"sweep": sweep, "trial": trial, "status": status, "report": report, "track": track, "ls": ls}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, and turn errors into their exit codes."""
+    parser = argparse.ArgumentParser(
+        prog="scp-ray", description="Which pruning makes a skin-disease classifier fairer, and is the difference real?"
+    )
+    parser.add_argument("--version", action="version", version=f"scp-ray {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in _COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ScpError as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"error": type(error).__name__, "faults": str(error).splitlines()}))
+        print(f"scp-ray: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("scp-ray: stopped; run the same command again to go on.", file=sys.stderr)
+        return 75
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        sys.stderr.close()
+        return 0
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Draw FATE against the pruning round, one line per arm, and print the table behind it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``scp-ray report``."""
+    parser.add_argument("dir", metavar="DIR", help="a sweep's folder; it may still be running")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the table and the files")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Figure and table of what the ledger holds so far."""
+    from scp_ray.ledger import load_sweep
+    from scp_ray.report.figures.fate_curves import draw_fate_curves, save_figure
+    from scp_ray.report.tables import caption, fate_points, fate_table, format_table
+
+    sweep = load_sweep(options.dir)
+    table = fate_table(sweep)
+    folder = sweep.ledger.root / "report"
+    files = save_figure(draw_fate_curves(table, caption(sweep), fate_points(sweep)), folder / "fate-curves")
+    table_path = folder / "fate-curves.csv"
+    table.to_csv(table_path, index=False)
+    if options.json:
+        rows = json.loads(table.to_json(orient="records"))
+        print(json.dumps({"table": rows, "files": [str(path) for path in (*files, table_path)]}))
+        return 0
+    print(format_table(table))
+    print(f"\n{caption(sweep)}\n")
+    for path in (*files, table_path):
+        print(path)
+    return 0

@@ -1,0 +1,42 @@
+"""What the commands that take a search space share."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scp_ray.config import SweepConfig
+
+
+def add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    """SPACE, --out, --profile and --set."""
+    parser.add_argument("space", metavar="SPACE", help="a YAML file, or the name of a shipped space (scp-ray ls spaces)")
+    parser.add_argument("--out", default="results", metavar="DIR", help="where DIR/<name>/ is made (default: results)")
+    parser.add_argument("--profile", metavar="P", help="a named block of overrides of the space, e.g. smoke")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="a.b=c",
+        help="override a path from the top of the file, e.g. --set trial.dataset.root=DIR; may be repeated",
+    )
+
+
+def read_config(options: argparse.Namespace) -> SweepConfig:
+    """The checked definition that the options ask for."""
+    from scp_ray.config import SweepConfig, read_space
+
+    raw = read_space(options.space, profile=options.profile, overrides=options.overrides)
+    return SweepConfig.from_dict(raw)
+
+
+def command_line(options: argparse.Namespace, command: str, *more: str) -> str:
+    """The command that asks for the same again."""
+    words = ["scp-ray", command, options.space, "--out", options.out]
+    words += ["--profile", options.profile] if options.profile else []
+    for override in options.overrides:
+        words += ["--set", override]
+    return shlex.join([*words, *more])

@@ -1,0 +1,123 @@
+"""Run a search space: every arm and seed that its ledger lacks.
+
+Running the same command again does nothing, goes on after an interruption, or runs what is new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scp_ray.cli.spaces import add_space_arguments, command_line, read_config
+
+if TYPE_CHECKING:
+    from scp_ray.config import Arm
+    from scp_ray.tune.space import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``scp-ray sweep``."""
+    add_space_arguments(parser)
+    parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
+    parser.add_argument("--retry-failed", action="store_true", help="try what failed once more")
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything, take the lease, run, report."""
+    from scp_ray.ledger import Ledger
+    from scp_ray.ledger.lease import Lease
+    from scp_ray.tune.space import plan_jobs
+
+    config = read_config(options)
+    arms = config.arms()
+    ledger = Ledger(Path(options.out) / config.name)
+    plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+    _tell_plan(plan, arms)
+    if options.dry_run:
+        if options.json:
+            print(json.dumps(_plan_summary(plan, ledger.root)))
+        return 0
+    fresh = not ledger.root.exists()
+    try:
+        with Lease(ledger.driver) as lease:
+            return _run_held(options, config, arms, Ledger(ledger.root, token=lease.token))
+    finally:
+        if fresh and ledger.root.exists() and not any(ledger.root.iterdir()):
+            ledger.root.rmdir()  # refused before anything was written: leave no trace
+
+
+def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Any) -> int:
+    from scp_ray.tracking.background import Background
+    from scp_ray.tracking.mlflow import MLflowSink
+    from scp_ray.tune.progress import Console
+    from scp_ray.tune.space import plan_jobs
+    from scp_ray.tune.sweep import run_sweep
+
+    plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+    rerun = command_line(options, "sweep", "--retry-failed")
+    tracker = Background(MLflowSink(tracking_uri(ledger.root), ledger.root), f"scp-ray track {ledger.root}")
+    sinks = [Console(plan), tracker]
+    outcome = run_sweep(config, arms, ledger, plan, sinks, rerun=rerun, address=options.address)
+    if options.json:
+        summary = _plan_summary(plan, ledger.root) | {
+            "finished": outcome.done,
+            "failed": {key: failure["reason"] for key, failure in outcome.failures.items()},
+            "interrupted": outcome.interrupted,
+        }
+        print(json.dumps(summary))
+    _tell_outcome(outcome, ledger.root, rerun)
+    if outcome.interrupted:
+        return 75
+    return 1 if outcome.failures else 0
+
+
+def tracking_uri(root: Path) -> str:
+    """MLFLOW_TRACKING_URI where it is set, else an SQLite file in the sweep's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def _plan_summary(plan: Plan, root: Path) -> dict[str, Any]:
+    return {
+        "sweep": str(root),
+        "to_do": {
+            "bases": [job.id for job in plan.to_do if job.trial is None],
+            "trials": [job.id for job in plan.to_do if job.trial is not None],
+        },
+        "already_done": len(plan.done),
+        "failed_before": [job.id for job in plan.failed],
+    }
+
+
+def _tell_plan(plan: Plan, arms: list[Arm]) -> None:
+    trials = sum(job.trial is not None for job in plan.to_do)
+    seeds = len(arms[0].trials)
+    parts = [f"{len(arms)} arms x {seeds} seeds", f"{trials} trials and {len(plan.to_do) - trials} base models to run"]
+    if plan.done:
+        parts.append(f"{len(plan.done)} already done")
+    if plan.shared:
+        parts.append(f"{plan.shared} arms resolve to a trial of another arm and share it")
+    if plan.failed:
+        parts.append(f"{len(plan.failed)} failed before (--retry-failed tries them again)")
+    _say("; ".join(parts) + ".")
+
+
+def _tell_outcome(outcome: Any, root: Path, rerun: str) -> None:
+    for failure in outcome.failures.values():
+        _say(f"failed: {failure['label']}: {failure['reason']}")
+    if outcome.failures:
+        _say(f"Try what failed once more: {rerun}")
+    if outcome.interrupted:
+        _say("Stopped by a signal; run the same command again to go on.")
+    elif not outcome.done and not outcome.failures:
+        _say("Nothing to do: everything asked for is in the ledger.")
+    _say(f"Ledger: {root}\nTable and figure: scp-ray report {root}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,58 @@
+"""Run one trial of a space in this process, without Ray: the first arm and seed that it names.
+
+Use --set to name one: scp-ray trial SPACE --set grid.pr_c=[0.02] --set seeds=[3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from scp_ray.cli.spaces import add_space_arguments, read_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``scp-ray trial``."""
+    add_space_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the trial's rows")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train its bases where they are missing, then run it, into the same ledger as a sweep would."""
+    import torch
+
+    from scp_ray.ledger import Ledger
+    from scp_ray.ledger.definition import define
+    from scp_ray.ledger.files import write_json
+    from scp_ray.ledger.lease import Lease
+    from scp_ray.trial import choose_device
+    from scp_ray.tune.record import record_base, record_trial
+
+    config = read_config(options)
+    arm = config.arms()[0]
+    trial = arm.trials[0]
+    torch.set_num_threads(config.resources.threads)
+    device = choose_device(config.resources.device)
+    root = Path(options.out) / config.name
+    with Lease(Ledger(root).driver) as lease:
+        ledger = Ledger(root, token=lease.token)
+        previous = ledger.definition() if ledger.definition_path.exists() else None
+        write_json(ledger.definition_path, define(config, [arm], previous))
+        checkpoint_s = 60 * config.checkpoint_minutes
+        for base_id, base in trial.bases().items():
+            if not ledger.base_done(base_id):
+                print(f"training base {base.method.plugin_name}, seed {base.seed}", file=sys.stderr)
+                record_base(base, ledger, device=device, checkpoint_s=checkpoint_s)
+        keep_model = config.keep_models != "none"
+        for row in record_trial(trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model):
+            print(
+                f"round {row['round']}: F1 {row['val_f1']:.4f}, Eodd {row['val_eodd']:.4f}, "
+                f"FATE {row['val_fate_eodd_base']:+.4f}",
+                file=sys.stderr,
+            )
+        if options.json:
+            print(json.dumps({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)}))
+    print(f"Ledger: {root}", file=sys.stderr)
+    return 0

@@ -1,0 +1,132 @@
+"""What makes two trials the same: whatever changes the numbers, and nothing else.
+
+In it: the canonical table, image size and decode version, backbone and weights digest, method, criterion, layer,
+k, the training plans, an enforced stop rule and the seed. Not in it: paths, times, resources, trackers, profile
+names, the number of rounds (more rounds continue the same trial), a stop rule that is only recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from scp_ray.backbones.base import Backbone
+from scp_ray.backbones.layers import find_layer
+from scp_ray.config.trial import TrialConfig
+from scp_ray.data.base import DataSet
+from scp_ray.errors import ConfigError
+from scp_ray.maths.channels import channels_per_round
+from scp_ray.methods.base import Method
+from scp_ray.methods.vanilla import Vanilla
+from scp_ray.parts import Network, PrunableLayer
+from scp_ray.registry import spec_of
+
+
+@dataclass(frozen=True)
+class ResolvedTrial:
+    """A trial with its layer found, its k counted and its ids."""
+
+    config: TrialConfig
+    layer: PrunableLayer
+    k: int
+    trial_id: str
+    base_id: str
+    vanilla_id: str  # the base model that FATE "_vanilla" is measured against
+
+    def bases(self) -> dict[str, TrialConfig]:
+        """Every base model that has to be there before the trial runs, by id, each after those it needs itself."""
+        found: dict[str, TrialConfig] = {}
+        for method in (Vanilla(), self.config.method):
+            _collect_bases(with_method(self.config, method), found)
+        return found
+
+
+def _collect_bases(config: TrialConfig, found: dict[str, TrialConfig]) -> None:
+    for method in config.method.needs:
+        _collect_bases(with_method(config, method), found)
+    found.setdefault(base_id(config), config)
+
+
+def resolve(config: TrialConfig) -> ResolvedTrial:
+    """Find the layer, count k and name the trial.
+
+    Raises UnknownNameError for a layer that does not exist (all are listed), ConfigError where the rounds would
+    prune every channel, and whatever the data set or the weights have to say.
+    """
+    layer = find_layer(outline(config.backbone, config.dataset).layers, config.layer)
+    k = channels_per_round(config.pr_c, layer.channels) if config.criterion.prunes and config.pr_c else 0
+    if k * config.rounds >= layer.channels:
+        raise ConfigError(
+            f"pr_c {config.pr_c} prunes {k} of {layer.channels} channels of layer {layer.name} a round, so "
+            f"{config.rounds} rounds would leave none. Allowed are at most {(layer.channels - 1) // k} rounds."
+        )
+    return ResolvedTrial(
+        config=config,
+        layer=layer,
+        k=k,
+        trial_id=_digest(trial_identity(config, layer, k)),
+        base_id=base_id(config),
+        vanilla_id=base_id(with_method(config, Vanilla())),
+    )
+
+
+def base_id(config: TrialConfig) -> str:
+    """Sixteen hex digits that name the base model a trial starts from."""
+    return _digest(base_identity(config))
+
+
+def with_method(config: TrialConfig, method: Method) -> TrialConfig:
+    """The same trial with another base method."""
+    return replace(config, method=method)
+
+
+def base_identity(config: TrialConfig) -> dict[str, Any]:
+    """What decides a base model."""
+    backbone = spec_of(config.backbone) | {"weights": config.backbone.weights_digest()}
+    return {
+        "data": _data_identity(config.dataset),
+        "backbone": backbone,
+        "method": _method_identity(config.method),
+        "train": asdict(config.train),
+        "seed": config.seed,
+    }
+
+
+def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[str, Any]:
+    """What decides a trial: its base, and how it is pruned and fine-tuned."""
+    identity = base_identity(config) | {
+        "criterion": spec_of(config.criterion),
+        "layer": layer.name if k else None,  # the control without pruning has no layer
+        "k": k,
+        "mask": config.mask,
+        "fine_tune": asdict(config.fine_tune),
+    }
+    return identity | ({"stop": asdict(config.stop)} if config.stop.enforce else {})
+
+
+def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
+    """Names the first scores of a base model: all arms with this criterion and layer share them."""
+    return _digest({"criterion": spec_of(config.criterion.seeded(config.seed)), "layer": layer.name})
+
+
+def _method_identity(method: Method) -> dict[str, Any]:
+    return spec_of(method) | {"needs": [_method_identity(needed) for needed in method.needs]}
+
+
+@lru_cache
+def _data_identity(data_set: DataSet) -> dict[str, str | int]:
+    return data_set.identity()
+
+
+@lru_cache
+def outline(backbone: Backbone, data_set: DataSet) -> Network:
+    """The backbone's layers for this data set, without weights."""
+    return backbone.outline(len(data_set.class_names), image_size=data_set.image_size)
+
+
+def _digest(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""One trial: everything that decides its numbers, and what selects among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from scp_ray.backbones.base import Backbone, backbones
+from scp_ray.config.parse import Faults, Reader, read_fields, read_plugin
+from scp_ray.criteria.base import Criterion, criteria
+from scp_ray.data.base import DataSet, datasets
+from scp_ray.errors import ConfigError
+from scp_ray.loop.stopping import StopRule, parse_select
+from scp_ray.methods.base import Method, methods
+from scp_ray.parts import TrainPlan
+from scp_ray.registry import spec_of
+
+_READERS: dict[str, Reader] = {
+    "dataset": partial(read_plugin, datasets),
+    "backbone": partial(read_plugin, backbones),
+    "method": partial(read_plugin, methods),
+    "criterion": partial(read_plugin, criteria),
+}
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Data, backbone, base method, criterion, pruning ratio, layer, plans and seed."""
+
+    dataset: DataSet
+    backbone: Backbone
+    method: Method
+    criterion: Criterion
+    pr_c: Annotated[float, Gt(0), Lt(1)] | None = None  # share of the layer's original channels pruned per round
+    layer: int | str = -1
+    rounds: Annotated[int, Ge(0)] = 5
+    train: TrainPlan = field(default_factory=TrainPlan)
+    fine_tune: TrainPlan = field(default_factory=TrainPlan)
+    stop: StopRule = field(default_factory=StopRule)
+    select: str = "best_val_fate"
+    mask: Literal["full", "released"] = "full"  # released: a pruned convolution keeps its bias
+    seed: Annotated[int, Ge(0)] = 0
+
+    def __post_init__(self) -> None:
+        parse_select(self.select)
+        if self.pr_c is None and self.criterion.prunes:
+            raise ConfigError("pr_c: missing; it is the share of channels pruned per round, a number > 0 and < 1.")
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], path: str, faults: Faults) -> TrialConfig | None:
+        """From plain data; faults are added to ``faults``, and then the result is None."""
+        given = {"method": "vanilla", "criterion": "snnl"} | dict(data)
+        return read_fields(cls, given, path, faults, _READERS)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TrialConfig:
+        """From plain data. Raises ConfigError with all faults."""
+        faults: Faults = []
+        config = cls.read(data, "trial", faults)
+        if config is None:
+            raise ConfigError(faults)
+        return config
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data that ``from_dict`` reads back."""
+        plain = {key: spec_of(getattr(self, key)) for key in _READERS}
+        plain |= {"pr_c": self.pr_c, "layer": self.layer, "rounds": self.rounds}
+        plain |= {key: asdict(getattr(self, key)) for key in ("train", "fine_tune", "stop")}
+        return plain | {"select": self.select, "mask": self.mask, "seed": self.seed}

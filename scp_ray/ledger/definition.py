@@ -1,0 +1,78 @@
+"""sweep.json: what was asked for, by which versions, and which trials answer it."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scp_ray.config import Arm, SweepConfig
+
+FORMAT = 1
+_PACKAGES = ("scp_ray", "torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "optuna", "mlflow")
+
+
+def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
+    """The sweep's record; arms of an earlier definition stay, an arm of the same label is brought up to date."""
+    entries = {entry["label"]: entry for entry in (previous or {}).get("arms", [])}
+    entries |= {arm.label: _arm_entry(arm) for arm in arms}
+    now = time.time()
+    return {
+        "format": FORMAT,
+        "name": config.name,
+        "created": (previous or {}).get("created", now),
+        "updated": now,
+        "definition": asdict(config),
+        "versions": _versions(),
+        "commit": _commit(),
+        "data": arms[0].trials[0].config.dataset.identity() if arms else {},
+        "seeds": config.seeds,
+        "arms": list(entries.values()),
+        "test_reveals": (previous or {}).get("test_reveals", 0),
+    }
+
+
+def _arm_entry(arm: Arm) -> dict[str, Any]:
+    config = arm.trials[0].config.as_dict()
+    del config["seed"]
+    return {
+        "label": arm.label,
+        "settings": arm.settings,
+        "config": config,
+        "trials": [
+            {
+                "seed": trial.config.seed,
+                "trial_id": trial.trial_id,
+                "base_id": trial.base_id,
+                "vanilla_id": trial.vanilla_id,
+            }
+            for trial in arm.trials
+        ],
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The commit the package runs from, "-dirty" where files differ from it; None outside a checkout."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,113 @@
+"""Files that are complete or absent: write beside, fsync, rename."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from scp_ray.errors import LedgerError
+
+_STATE_MAGIC = b"scp_ray state 1\n"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` in one step; a reader sees the old file or the new one, never a part.
+
+    Raises LedgerError where the disk refuses (full, read-only), leaving what was there.
+    """
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise LedgerError(f"cannot write {path}: {error}. Free space or choose another --out, then run again.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Indented, in the given key order."""
+    write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises LedgerError where the file is missing or no JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LedgerError(f"cannot read {path}: {error}.") from error
+    if not isinstance(content, dict):
+        raise LedgerError(f"{path} should hold a JSON object.")
+    return content
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A Parquet file."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A Parquet file as a frame. Raises LedgerError where it is damaged."""
+    try:
+        return pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep again makes it anew.") from error
+
+
+def replace_rounds(path: Path, rows: pa.Table, rounds: Sequence[int]) -> None:
+    """Put ``rows`` in place of those of the same rounds, and of all later ones, in the Parquet file at ``path``."""
+    if path.exists():
+        try:
+            before = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise LedgerError(f"cannot read {path}: {error}. Delete it, then run the sweep again.") from error
+        earlier = before.filter(pa.compute.less(before["round"], min(rounds)))
+        rows = pa.concat_tables([earlier, rows], promote_options="permissive")
+    write_table(path, rows)
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """A nested dict of tensors and plain values, with the checksum of its bytes in front."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    payload = buffer.getvalue()
+    write_bytes(path, _STATE_MAGIC + hashlib.sha256(payload).digest() + payload)
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """What ``write_state`` wrote, or None where the file is missing or its checksum does not fit."""
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    head = len(_STATE_MAGIC)
+    digest, payload = content[head : head + 32], content[head + 32 :]
+    if content[:head] != _STATE_MAGIC or hashlib.sha256(payload).digest() != digest:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state

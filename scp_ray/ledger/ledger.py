@@ -1,0 +1,191 @@
+"""Where everything of a sweep lies, and in which order it is written.
+
+Order of a round: state, predictions, model, channels, then the row of the rounds table, which is the commit mark.
+What lies there without its row counts as not done and is written again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from scp_ray.errors import LedgerError
+from scp_ray.ledger.files import read_json, read_table, replace_rounds, write_bytes, write_json, write_table
+from scp_ray.ledger.lease import holds
+from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
+from scp_ray.ledger.states import States
+from scp_ray.maths.report import FairnessReport, fairness_report
+
+if TYPE_CHECKING:
+    from scp_ray.parts import FairnessData
+    from scp_ray.trial import Result
+
+Row = dict[str, Any]
+
+
+class Ledger:
+    """A sweep's folder. With a lease token, nothing is committed once another driver holds the sweep."""
+
+    def __init__(self, root: Path | str, *, token: str | None = None) -> None:
+        if "://" in str(root):
+            raise LedgerError(f"--out {root}: a sweep's folder has to be a local path or a mounted one.")
+        self.root = Path(root).absolute()
+        self.driver = self.root / "driver.json"
+        self.token = token
+
+    # -- the sweep ------------------------------------------------------------------------------------------------
+
+    @property
+    def definition_path(self) -> Path:
+        """sweep.json."""
+        return self.root / "sweep.json"
+
+    def definition(self) -> Row:
+        """sweep.json. Raises LedgerError where it is missing."""
+        return read_json(self.definition_path)
+
+    def check_lease(self) -> None:
+        """Raises LedgerError where this writer's driver has lost the sweep."""
+        if self.token is not None and not holds(self.driver, self.token):
+            raise LedgerError(f"the driver of this trial no longer holds {self.root}; nothing was written.")
+
+    # -- base models ----------------------------------------------------------------------------------------------
+
+    def base_folder(self, base_id: str) -> Path:
+        """bases/<base_id>/."""
+        return self.root / "bases" / base_id
+
+    def base_done(self, base_id: str) -> bool:
+        """Whether its row is there."""
+        return (self.base_folder(base_id) / "rounds.parquet").exists()
+
+    def commit_base(self, base_id: str, row: Row, result: Result, data: FairnessData) -> None:
+        """Predictions, weights, row."""
+        self.check_lease()
+        folder = self.base_folder(base_id)
+        outputs = {"val": result.val, "test": result.test}
+        write_table(folder / "predictions.parquet", predictions_table(0, data, outputs))
+        write_bytes(folder / "model.safetensors", _weights(result.learner.state_dict()))
+        write_table(folder / "rounds.parquet", rows_table([row]))
+
+    def base_row(self, base_id: str) -> Row:
+        """Its round 0."""
+        return _rows(self.base_folder(base_id) / "rounds.parquet")[0]
+
+    def base_state(self, base_id: str) -> dict[str, Tensor]:
+        """Its weights, masks and buffers."""
+        return read_weights(self.base_folder(base_id) / "model.safetensors")
+
+    def base_report(self, base_id: str, num_classes: int) -> FairnessReport:
+        """Its validation report, from its stored predictions."""
+        table = read_table(self.base_folder(base_id) / "predictions.parquet")
+        val = table[table["split"] == "val"]
+        attribute = table.columns[table.columns.get_loc("label") + 1]  # the primary one comes first
+        return fairness_report(val["label"], val["prediction"], val[attribute], num_classes=num_classes)
+
+    def scores(self, base_id: str, scores_id: str) -> Tensor | None:
+        """First scores of a base model, where an arm has made them."""
+        path = self.base_folder(base_id) / "scores" / f"{scores_id}.parquet"
+        return torch.tensor(read_table(path)["score"].to_numpy(np.float32, copy=True)) if path.exists() else None
+
+    def save_scores(self, base_id: str, scores_id: str, scores: Tensor) -> None:
+        """Two trials at once write the same content."""
+        path = self.base_folder(base_id) / "scores" / f"{scores_id}.parquet"
+        channel = np.arange(len(scores), dtype=np.int32)
+        write_table(path, pa.table({"channel": channel, "score": scores.numpy().astype(np.float32)}))
+
+    # -- trials ---------------------------------------------------------------------------------------------------
+
+    def table_path(self, kind: str, trial_id: str) -> Path:
+        """rounds|channels|predictions/<trial_id>.parquet."""
+        return self.root / kind / f"{trial_id}.parquet"
+
+    def rounds(self, trial_id: str) -> list[Row]:
+        """Its committed rounds in order; empty where there is none."""
+        path = self.table_path("rounds", trial_id)
+        return _rows(path) if path.exists() else []
+
+    def trial_done(self, trial_id: str, rounds: int) -> bool:
+        """Whether it has the rounds asked for, or has stopped before."""
+        return rows_done(self.rounds(trial_id), rounds)
+
+    def start_trial(self, trial_id: str, row: Row) -> None:
+        """Commit round 0, copied from the base."""
+        self.check_lease()
+        replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [0])
+
+    def commit_round(self, trial_id: str, row: Row, result: Result, data: FairnessData) -> None:
+        """Predictions, channels, row; those of this round and of later ones are replaced."""
+        self.check_lease()
+        step, index = result.round, result.index
+        assert step is not None
+        predictions = predictions_table(index, data, {"val": result.val, "test": result.test})
+        replace_rounds(self.table_path("predictions", trial_id), predictions, [index])
+        channels = channels_table(index, step.scores, step.channels, step.keep)
+        replace_rounds(self.table_path("channels", trial_id), channels, [index])
+        replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [index])
+
+    def states(self, identifier: str) -> States:
+        """State of a trial or base model to resume from."""
+        return States(self.root / "state" / identifier)
+
+    def save_model(self, trial_id: str, index: int, state: Mapping[str, Tensor]) -> None:
+        """The weights of the round that ``select`` prefers so far."""
+        self.check_lease()
+        folder = self.root / "models" / trial_id
+        write_bytes(folder / "model.safetensors", _weights(state))
+        write_json(folder / "model.json", {"trial_id": trial_id, "round": index})
+
+    def models(self) -> list[str]:
+        """Trials whose weights are kept."""
+        return sorted(path.parent.name for path in self.root.glob("models/*/model.json"))
+
+    # -- failures -------------------------------------------------------------------------------------------------
+
+    def record_failure(self, identifier: str, failure: Row) -> None:
+        """What failed, where, and how to run it again."""
+        write_json(self.root / "failures" / f"{identifier}.json", {"id": identifier} | failure | {"time": time.time()})
+
+    def failures(self) -> dict[str, Row]:
+        """By trial or base id."""
+        return {path.stem: read_json(path) for path in sorted(self.root.glob("failures/*.json"))}
+
+    def forget_failure(self, identifier: str) -> None:
+        """It is tried again, or has succeeded."""
+        (self.root / "failures" / f"{identifier}.json").unlink(missing_ok=True)
+
+
+def rows_done(rows: Sequence[Row], rounds: int) -> bool:
+    """Whether a trial's rows reach the rounds asked for, or its loop has ended before."""
+    return bool(rows) and (int(rows[-1]["round"]) >= rounds or bool(rows[-1]["stopped"]))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A safetensors file. Raises LedgerError where it is missing or damaged."""
+    try:
+        return load(path.read_bytes())
+    except Exception as error:  # safetensors raises its own type for a damaged file, OSError for a missing one
+        raise LedgerError(f"cannot read {path}: {error}. Delete its folder; running again makes it anew.") from error
+
+
+def _weights(state: Mapping[str, Tensor]) -> bytes:
+    return save({key: value.detach().cpu().contiguous() for key, value in state.items()})
+
+
+def _rows(path: Path) -> list[Row]:
+    try:
+        rows: list[Row] = pq.read_table(path).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep again makes it anew.") from error
+    return rows
+
+

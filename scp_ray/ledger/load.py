@@ -1,0 +1,118 @@
+"""A sweep read back as pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scp_ray.errors import LedgerError
+from scp_ray.ledger.files import read_table
+from scp_ray.ledger.ledger import Ledger, rows_done
+from scp_ray.loop.stopping import select_round
+
+
+class Sweep:
+    """Everything a sweep has recorded so far; frames are read on first use."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.definition = ledger.definition()
+
+    @cached_property
+    def rounds(self) -> pd.DataFrame:
+        """A row per trial and round, from round 0 (copied from the base) on."""
+        return _concatenated(sorted(self.ledger.root.glob("rounds/*.parquet")))
+
+    @cached_property
+    def channels(self) -> pd.DataFrame:
+        """A row per trial, round and channel: score, pruned in this round, kept after it."""
+        paths = sorted(self.ledger.root.glob("channels/*.parquet"))
+        return _concatenated(paths, trial_id=[path.stem for path in paths])
+
+    @cached_property
+    def bases(self) -> pd.DataFrame:
+        """A row per base model: its round 0."""
+        return _concatenated(sorted(self.ledger.root.glob("bases/*/rounds.parquet")))
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """A row per arm and seed: the axes' values, ids, status, rounds done, the selected round.
+
+        Arms that resolve to one trial share its ``trial_id``. ``status`` is done, failed, started or waiting.
+        """
+        failures = self.ledger.failures()
+        by_trial = dict(list(self.rounds.groupby("trial_id"))) if len(self.rounds) else {}
+        rows = []
+        for arm in self.definition["arms"]:
+            for entry in arm["trials"]:
+                rounds = by_trial.get(entry["trial_id"])
+                row = {"arm": arm["label"], **_flat(arm["settings"]), **entry}
+                row["rounds_asked"] = arm["config"]["rounds"]
+                rows.append(row | _standing(arm["config"], rounds, failures, entry))
+        return pd.DataFrame(rows)
+
+    def predictions(self, trial_id: str) -> pd.DataFrame:
+        """A row per image, split and round from 1 on; round 0 is the base's (``base_predictions``)."""
+        return read_table(self.ledger.table_path("predictions", trial_id))
+
+    def base_predictions(self, base_id: str) -> pd.DataFrame:
+        """A row per image and split of a base model."""
+        return read_table(self.ledger.base_folder(base_id) / "predictions.parquet")
+
+
+def load_sweep(path: str | Path) -> Sweep:
+    """The sweep in a folder, or in the only sweep folder inside it.
+
+    Raises LedgerError where there is none, or several.
+    """
+    return Sweep(Ledger(find_sweep(path)))
+
+
+def find_sweep(path: str | Path) -> Path:
+    """The folder that holds sweep.json: ``path`` or the only one in it."""
+    folder = Path(path)
+    if (folder / "sweep.json").is_file():
+        return folder
+    inside = sorted(found.parent for found in folder.glob("*/sweep.json"))
+    if len(inside) == 1:
+        return inside[0]
+    if not inside:
+        raise LedgerError(f"{folder} holds no sweep: there is no sweep.json in it. Name the folder a sweep printed.")
+    raise LedgerError(f"{folder} holds several sweeps; name one: {', '.join(str(found) for found in inside)}.")
+
+
+def _standing(
+    config: dict[str, Any], rounds: pd.DataFrame | None, failures: dict[str, Any], entry: dict[str, Any]
+) -> dict[str, Any]:
+    failed = next((failures[key] for key in (entry["trial_id"], entry["base_id"]) if key in failures), None)
+    if rounds is None:
+        return {"status": "failed" if failed else "waiting", "rounds_done": 0, "selected_round": None}
+    fates = rounds[f"val_fate_{config['stop']['gap']}_base"]
+    selected = select_round(config["select"], list(fates), list(rounds["stop_reason"]))
+    done = rows_done(rounds.tail(1).to_dict("records"), config["rounds"])
+    status = "done" if done else "failed" if failed else "started"
+    return {"status": status, "rounds_done": int(rounds["round"].max()), "selected_round": selected}
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Axis values as columns; a plug-in with options by its name."""
+    return {axis: value["name"] if isinstance(value, dict) else value for axis, value in settings.items()}
+
+
+def _concatenated(paths: Iterable[Path], **added: list[str]) -> pd.DataFrame:
+    tables = []
+    for position, path in enumerate(paths):
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep makes it anew.") from error
+        for name, values in added.items():
+            table = table.add_column(0, name, pa.array([values[position]] * len(table)))
+        tables.append(table)
+    return pa.concat_tables(tables, promote_options="permissive").to_pandas() if tables else pd.DataFrame()

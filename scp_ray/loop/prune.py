@@ -1,0 +1,145 @@
+"""Prune any torch CNN for fairness, without Ray, without a ledger, on a copy."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from scp_ray.backbones.layers import find_layer, trace_layers
+from scp_ray.criteria.base import Criterion, criteria
+from scp_ray.data.batches import scoring_order
+from scp_ray.errors import ConfigError, DataError
+from scp_ray.loop.evaluate import evaluate
+from scp_ray.loop.rounds import PrunePlan, prune_rounds
+from scp_ray.loop.stopping import StopRule, select_round
+from scp_ray.maths.channels import channels_per_round
+from scp_ray.maths.fate import fate
+from scp_ray.maths.masks import load_masked_state_
+from scp_ray.parts import Batch, Evaluation, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
+
+Loader = Iterable[Any]  # of (image (N,3,H,W), label (N,), group (N,))
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What ``prune_for_fairness`` returns."""
+
+    model: nn.Module  # a copy, as the selected round left it; pruned channels are masked
+    selected: int  # which round that is; 0 = nothing that was tried is better than the model as it was
+    base: Evaluation  # the model as it was, on validation
+    rounds: tuple[Round, ...]
+    fates: tuple[float, ...]  # validation FATE of the stop rule's gap by round, round 0 first
+
+
+def prune_for_fairness(
+    model: nn.Module,
+    train: Loader,
+    val: Loader,
+    *,
+    layer: int | str = -1,
+    criterion: str | Criterion = "snnl",
+    pr_c: float = 0.02,
+    rounds: int = 3,
+    fine_tune: TrainPlan | None = None,
+    stop: StopRule | None = None,
+    select: str = "best_val_fate",
+    seed: int = 0,
+) -> Pruned:
+    """Score, prune and fine-tune a copy of ``model`` round after round; ``model`` itself is not changed.
+
+    Args:
+        model: any network from images to logits (N, K), on any device.
+        train, val: DataLoaders, or anything that can be iterated again and again, of (image, label, group) with
+            group codes 0 and 1. Scores are taken over ``train.dataset`` in a fixed order where there is one.
+        layer: 1..L or -L..-1 in forward order over the ungrouped convolutions, or a module name.
+        criterion: a name (``scp-ray ls criteria``) or a criterion.
+        pr_c: share of the layer's channels pruned per round.
+        rounds: at most this many.
+        fine_tune: how to train after each pruning; 5 epochs of SGD at 0.001 unless given. Its batch size and
+            augmentation do not apply: the loader decides them.
+        stop: when to stop before; by default a stop is only recorded.
+        select: which round's model is returned: best_val_fate, round:n or last.
+        seed: of the loop's random streams.
+
+    Raises UnknownNameError for a layer or criterion that does not exist, DataError for loaders without samples.
+    """
+    stop = stop or StopRule()
+    device = next(model.parameters()).device
+    feed = partial(_batches, device=device)
+    first = next(iter(_batches(val, device=device)), None)
+    if first is None:
+        raise DataError("val gives no batch; it has to be a DataLoader of (image, label, group).")
+    network = copy.deepcopy(model)
+    learner = Learner(network, trace_layers(network, first.image[:1]))
+    found = find_layer(learner.layers, layer)
+    chosen = criteria.get(criterion)() if isinstance(criterion, str) else criterion
+    k = channels_per_round(pr_c, found.channels) if chosen.prunes else 0
+    if k * rounds >= found.channels:
+        raise ConfigError(f"{rounds} rounds of {k} channels would leave none of layer {found.name}'s {found.channels}.")
+    base = evaluate(learner, feed(val))
+    passes = prune_rounds(
+        learner,
+        found,
+        score=partial(_score, chosen.seeded(seed), train, device),
+        train=lambda seed, epoch: feed(train),
+        val=_Again(val, device),
+        plan=PrunePlan(k, rounds, fine_tune or TrainPlan(epochs=5, lr=0.001), stop),
+        base=base,
+        seed=seed,
+    )
+    state, results, fates, reasons = state_to_cpu(learner.state_dict()), [], [_fate(base, base, stop)], [""]
+    for result in passes:
+        results.append(result)
+        fates.append(_fate(result.val, base, stop))
+        reasons.append(result.stop_reason)
+        if select_round(select, fates, reasons) == result.index:
+            state = state_to_cpu(learner.state_dict())
+    pruned = Learner(copy.deepcopy(model), learner.layers)
+    load_masked_state_(pruned, state)
+    return Pruned(pruned.network, select_round(select, fates, reasons), base, tuple(results), tuple(fates))
+
+
+def _fate(outputs: Evaluation, base: Evaluation, stop: StopRule) -> float:
+    return fate(
+        outputs.report.f1_mean,
+        outputs.report.gap(stop.gap),
+        f1_baseline=base.report.f1_mean,
+        gap_baseline=base.report.gap(stop.gap),
+    )
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A loader as batches, from the start at every iteration."""
+
+    loader: Loader
+    device: torch.device
+
+    def __iter__(self) -> Iterator[Batch]:
+        return _batches(self.loader, device=self.device)
+
+
+def _batches(loader: Loader, *, device: torch.device) -> Iterator[Batch]:
+    for image, label, group in loader:
+        group = group.long()
+        yield Batch(image, label.long(), group, group[:, None]).to(device)
+
+
+def _score(
+    criterion: Criterion, train: Loader, device: torch.device, learner: Learner, layer: PrunableLayer
+) -> Tensor:
+    loader = train
+    if isinstance(train, DataLoader) and not isinstance(train.dataset, IterableDataset):
+        count = len(train.dataset)  # type: ignore[arg-type]
+        rows = scoring_order(count, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
+        loader = DataLoader(
+            train.dataset, criterion.batch_size, sampler=rows.tolist(), collate_fn=train.collate_fn
+        )
+    return criterion.score(learner, layer, _batches(loader, device=device))

@@ -1,0 +1,20 @@
+"""Which points no other point beats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pareto_front(gain: Any, cost: Any) -> NDArray[np.bool_]:
+    """(N,) gains (higher is better) and costs (lower is better) to (N,) True where nothing dominates.
+
+    A point dominates another one if it is no worse in both and better in one. Points with NaN are never on it.
+    """
+    g, c = np.asarray(gain, dtype=float), np.asarray(cost, dtype=float)
+    no_worse = (g[:, None] >= g[None, :]) & (c[:, None] <= c[None, :])
+    better = (g[:, None] > g[None, :]) | (c[:, None] < c[None, :])
+    dominated: NDArray[np.bool_] = (no_worse & better).any(0)
+    return ~dominated & ~np.isnan(g) & ~np.isnan(c)

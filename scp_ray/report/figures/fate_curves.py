@@ -1,0 +1,57 @@
+"""FATE of Eodd against the pruning round, one line per arm: the paper's Fig. 2."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette: told apart with any colour vision; black first
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
+MARKERS = "osD^vPX*"
+STYLES = ("-", "--", ":", "-.")
+
+
+def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | None = None) -> Figure:
+    """A figure of ``fate_table``'s rows.
+
+    Args:
+        table: columns arm, round, fate_mean, fate_std.
+        caption: set below the figure.
+        seeds: columns arm, round, fate: single trials, drawn as dots.
+    """
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for position, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
+        look: dict[str, Any] = {
+            "color": COLOURS[position % len(COLOURS)],
+            "linestyle": STYLES[position // len(COLOURS) % len(STYLES)],
+            "marker": MARKERS[position % len(MARKERS)],
+        }
+        axes.plot(rows["round"], rows["fate_mean"], label=arm, markersize=5, linewidth=1.6, **look)
+        low, high = rows["fate_mean"] - rows["fate_std"], rows["fate_mean"] + rows["fate_std"]
+        axes.fill_between(rows["round"], low, high, color=look["color"], alpha=0.12, linewidth=0)
+        if seeds is not None:
+            own = seeds[seeds["arm"] == arm]
+            axes.scatter(own["round"], own["fate"], s=9, color=look["color"], alpha=0.55, linewidths=0)
+    axes.axhline(0, color="#666666", linewidth=0.8, zorder=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("pruning round (0: the model before pruning)")
+    axes.set_ylabel("FATE of Eodd")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
+    figure.supxlabel(textwrap.fill(caption, 118), fontsize=7, x=0.02, ha="left")
+    return figure
+
+
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
+    """Write stem.png (200 dots per inch) and stem.svg; returns their paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for path in paths:
+        figure.savefig(path, dpi=200)
+    return paths

@@ -1,0 +1,270 @@
+"""One trial from its base model to its last round; no Ray, no disk.
+
+Both runners are generators of steps and rounds. A step is a place to save the state at; a round is a result. Who
+keeps what is the caller's business, and so is the test split: its predictions are made here, never looked at.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from scp_ray.backbones.layers import find_layer
+from scp_ray.data.batches import TrainFeed, eval_batches, place, scoring_batches
+from scp_ray.errors import ResourceError
+from scp_ray.loop.evaluate import evaluate
+from scp_ray.loop.fit import fit_epochs
+from scp_ray.loop.rounds import PrunePlan, RoundUnderWay, Scorer, prune_steps
+from scp_ray.loop.stopping import Standing
+from scp_ray.maths.channels import channels_per_round
+from scp_ray.maths.masks import load_masked_state_
+from scp_ray.maths.report import FairnessReport
+from scp_ray.parts import Evaluation, FairnessData, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
+from scp_ray.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from scp_ray.config import TrialConfig
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An epoch is over. ``snapshot()`` copies what ``resume`` needs to go on from here."""
+
+    round: int
+    epoch: int
+    epochs: int
+    snapshot: Callable[[], State]
+
+    @property
+    def ends_round(self) -> bool:
+        """Nothing is left of this round but to evaluate it."""
+        return self.epoch == self.epochs
+
+
+@dataclass(frozen=True)
+class Result:
+    """A round with its predictions on validation and test; round 0 is the base model."""
+
+    index: int
+    learner: Learner  # live: copy what is to be kept
+    val: Evaluation
+    test: Evaluation
+    round: Round | None  # None for round 0
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    means: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A trained, unpruned model with its round 0."""
+
+    state: State
+    val: FairnessReport
+
+
+def train_base(
+    config: TrialConfig,
+    *,
+    device: torch.device | str = "cpu",
+    bases: Mapping[str, State] | None = None,
+    reference: FairnessReport | None = None,
+    resume: State | None = None,
+) -> Iterator[Step | Result]:
+    """Train the base model of a trial; the last thing yielded is its Result, round 0.
+
+    Args:
+        bases: trained state dicts of the methods that ``config.method`` needs, by plug-in name.
+        reference: the vanilla model's validation report, for methods that calibrate against it.
+        resume: a snapshot of this function's own steps.
+    """
+    device, started = torch.device(device), time.perf_counter()
+    data = config.dataset.load()
+    learner = build_learner(config, data, bases or {}).to(device)
+    done = resume or {"epoch": 0, "optimizers": {}}
+    if resume:
+        load_masked_state_(learner, resume["learner"])
+    feed, means = _feed(config, config.train, data, device), {}
+    for epoch in fit_epochs(
+        learner,
+        feed,
+        config.train,
+        seed=derive_seed(config.seed, "train"),
+        start=done["epoch"],
+        optimizers=done["optimizers"],
+    ):
+        means = epoch.means
+        yield Step(0, epoch.index, epoch.total, partial(_snapshot, learner, epoch, 0))
+    config.method.finish_(learner, eval_batches(place(data.splits["train"], device)))
+    fitted = time.perf_counter()
+    val = _calibrated(config, learner, data, device, reference)
+    test = evaluate(learner, eval_batches(place(data.splits["test"], device)))
+    seconds = {"fit": fitted - started, "evaluate": time.perf_counter() - fitted}
+    yield Result(0, learner, val, test, None, seconds, peak_memory_mb(device), means)
+
+
+def run_trial(
+    config: TrialConfig,
+    base: BaseModel | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    bases: Mapping[str, State] | None = None,
+    reference: FairnessReport | None = None,
+    history: list[Standing] | None = None,
+    resume: State | None = None,
+    score: Scorer | None = None,
+) -> Iterator[Step | Result]:
+    """Prune and fine-tune round after round, yielding every step and result from round 1 on.
+
+    Args:
+        base: the trained base; without it one is trained first and its result comes as round 0.
+        bases: as for ``train_base``.
+        reference: the vanilla model's validation report.
+        history: standings of the rounds that are over, round 0 first, where the trial goes on.
+        resume: the snapshot to go on from: of the round under way, or of the last one in ``history``.
+        score: scores a layer; the local scorer unless given.
+    """
+    device = torch.device(device)
+    data = config.dataset.load()
+    if base is None:
+        final = None
+        for event in train_base(config, device=device, bases=bases, reference=reference):
+            yield event
+            final = event
+        assert isinstance(final, Result)
+        base = BaseModel(state_to_cpu(final.learner.state_dict()), final.val.report)
+    learner = build_learner(config, data, bases or {}).to(device)
+    load_masked_state_(learner, resume["learner"] if resume else base.state)
+    layer = find_layer(learner.layers, config.layer)
+    standings = history or [Standing(base.val.f1_mean, base.val.gap(config.stop.gap))]
+    under_way = _under_way(resume) if resume and resume["round"] == len(standings) else None
+    steps = prune_steps(
+        learner,
+        layer,
+        score=score or partial(local_scores, config, data, device),
+        train=_feed(config, config.fine_tune, data, device),
+        val=eval_batches(place(data.splits["val"], device)),
+        plan=prune_plan(config, layer),
+        history=standings,
+        seed=config.seed,
+        calibrate=lambda live, outputs: config.method.calibrate_(live, outputs, reference),
+        resume=under_way,
+    )
+    test = eval_batches(place(data.splits["test"], device))
+    for step in steps:
+        if isinstance(step, Round):
+            started = time.perf_counter()
+            outputs = evaluate(learner, test)
+            seconds = step.seconds | {"test": time.perf_counter() - started}
+            yield Result(step.index, learner, step.val, outputs, step, seconds, peak_memory_mb(device), step.means)
+        else:
+            yield Step(step.round, step.index, step.total, partial(_snapshot, learner, step, step.round))
+
+
+def build_learner(config: TrialConfig, data: FairnessData, bases: Mapping[str, State]) -> Learner:
+    """The untrained learner of a trial, on the CPU, with the trained bases its method needs."""
+    teachers = {}
+    for method in config.method.needs:
+        teacher = method.build(_backbone(config, data), data, {})
+        load_masked_state_(teacher, bases[method.plugin_name])
+        teachers[method.plugin_name] = teacher
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "method"))
+        return config.method.build(_backbone(config, data), data, teachers)
+
+
+def _backbone(config: TrialConfig, data: FairnessData) -> Callable[[], Any]:
+    return partial(
+        config.backbone.build,
+        data.num_classes,
+        image_size=config.dataset.image_size,
+        seed=derive_seed(config.seed, "init"),
+    )
+
+
+def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
+    """How the loop prunes this trial."""
+    k = channels_per_round(config.pr_c, layer.channels) if config.criterion.prunes and config.pr_c else 0
+    return PrunePlan(k, config.rounds, config.fine_tune, config.stop, mask_bias=config.mask == "full")
+
+
+def local_scores(
+    config: TrialConfig, data: FairnessData, device: torch.device, learner: Learner, layer: PrunableLayer
+) -> Tensor:
+    """(C,) scores of a layer by the trial's criterion, in this process."""
+    criterion = config.criterion.seeded(config.seed)
+    train = place(data.splits["train"], device)
+    batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
+    return criterion.score(learner, layer, batches)
+
+
+def choose_device(wanted: str, *, given_gpu: bool = False) -> torch.device:
+    """auto, cpu or cuda to a device. Raises ResourceError where a GPU is promised and CUDA is not there."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" or (wanted == "auto" and given_gpu):
+        if not available:
+            raise ResourceError(
+                "this trial was given a GPU, but torch sees no CUDA device. Install a CUDA build of torch, check the "
+                "driver (nvidia-smi), or set resources.device: cpu and resources.gpus_per_trial: 0."
+            )
+        return torch.device("cuda")
+    return torch.device("cpu" if wanted == "cpu" or not available else "cuda")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory held so far: of the GPU where there is one, else of the process (resident)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _feed(config: TrialConfig, plan: TrainPlan, data: FairnessData, device: torch.device) -> TrainFeed:
+    train = data.splits["train"]
+    weights = config.method.sampler(train.label, train.attributes[:, 0])
+    return TrainFeed(place(train, device), plan, weights)
+
+
+def _calibrated(
+    config: TrialConfig, learner: Learner, data: FairnessData, device: torch.device, reference: FairnessReport | None
+) -> Evaluation:
+    batches = eval_batches(place(data.splits["val"], device))
+    outputs = evaluate(learner, batches)
+    if config.method.calibrate_(learner, outputs, reference):
+        outputs = evaluate(learner, batches)
+    return outputs
+
+
+def _snapshot(learner: Learner, epoch: Any, round_index: int) -> State:
+    """What is needed to go on after this epoch. After a round's last one the optimizers are no longer."""
+    running = {} if epoch.index == epoch.total else epoch.optimizers
+    state: State = {
+        "round": round_index,
+        "epoch": epoch.index,
+        "epochs": epoch.total,
+        "means": dict(epoch.means),
+        "learner": state_to_cpu(learner.state_dict()),
+        "optimizers": {name: state_to_cpu(optimizer.state_dict()) for name, optimizer in running.items()},
+    }
+    if round_index:
+        state |= {"channels": epoch.channels, "scores": epoch.scores}
+    return state
+
+
+def _under_way(state: State) -> RoundUnderWay:
+    return RoundUnderWay(
+        index=state["round"],
+        epoch=state["epoch"],
+        channels=state["channels"],
+        scores=state["scores"],
+        optimizers=state["optimizers"],
+        means=state["means"],
+    )

@@ -1,0 +1,151 @@
+"""Run a base model or a trial and keep it in the ledger, going on from whatever is there. No Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from scp_ray.config import ResolvedTrial, TrialConfig
+from scp_ray.config.identity import base_id as id_of_base
+from scp_ray.config.identity import scores_id, with_method
+from scp_ray.ledger import Ledger
+from scp_ray.ledger.ledger import Row, rows_done
+from scp_ray.ledger.rows import base_row, copied_row, round_row
+from scp_ray.ledger.states import States
+from scp_ray.loop.rounds import kept_channels
+from scp_ray.loop.stopping import Standing, select_round
+from scp_ray.maths.report import FairnessReport
+from scp_ray.methods.vanilla import Vanilla
+from scp_ray.parts import FairnessData, Learner, PrunableLayer
+from scp_ray.trial import BaseModel, State, Step, local_scores, run_trial, train_base
+
+
+def record_base(
+    config: TrialConfig, ledger: Ledger, *, device: torch.device, checkpoint_s: float = 600, label: str = ""
+) -> Row:
+    """Train a base model, or go on with one that was interrupted; returns its row, which is then committed."""
+    base_id = id_of_base(config)
+    states, clock = ledger.states(base_id), _Clock(checkpoint_s)
+    data = config.dataset.load()
+    is_vanilla = isinstance(config.method, Vanilla)
+    reference = None if is_vanilla else _vanilla_report(config, ledger)
+    bases = _needed_states(config, ledger)
+    for event in train_base(config, device=device, bases=bases, reference=reference, resume=states.load()):
+        if isinstance(event, Step):
+            clock.save(states, event)
+        else:
+            row = base_row(config, base_id, event, label or str(device))
+            ledger.commit_base(base_id, row, event, data)
+            states.remove()
+            return row
+    raise AssertionError("train_base ends with a Result")
+
+
+def record_trial(
+    trial: ResolvedTrial,
+    ledger: Ledger,
+    *,
+    device: torch.device,
+    checkpoint_s: float = 600,
+    keep_model: bool = True,
+    label: str = "",
+) -> Iterator[Row]:
+    """Yield the row of each round as soon as it is committed, from the first one that the ledger lacks.
+
+    The trial's base models have to be in the ledger.
+    """
+    config, data = trial.config, trial.config.dataset.load()
+    base, states, clock = ledger.base_row(trial.base_id), ledger.states(trial.trial_id), _Clock(checkpoint_s)
+    vanilla = ledger.base_report(trial.vanilla_id, data.num_classes)
+    rows = ledger.rounds(trial.trial_id)
+    if not rows:
+        rows = [copied_row(trial, base, vanilla)]
+        ledger.start_trial(trial.trial_id, rows[0])
+        yield rows[0]
+    if rows_done(rows, config.rounds):
+        return
+    resume, rows = _where_to_go_on(states, rows)
+    events = run_trial(
+        config,
+        BaseModel(ledger.base_state(trial.base_id), ledger.base_report(trial.base_id, data.num_classes)),
+        device=device,
+        bases=_needed_states(config, ledger),
+        reference=vanilla,
+        history=[Standing(row["val_f1"], row[f"val_{config.stop.gap}"]) for row in rows],
+        resume=resume,
+        score=partial(_shared_scores, trial, ledger, data, device),
+    )
+    for event in events:
+        if isinstance(event, Step):
+            clock.save(states, event)
+            continue
+        row = round_row(trial, base, vanilla, event, label or str(device))
+        rows.append(row)
+        if keep_model and _selected(trial, rows) == event.index:
+            ledger.save_model(trial.trial_id, event.index, event.learner.state_dict())
+        ledger.commit_round(trial.trial_id, row, event, data)
+        yield row
+    states.keep_newest()
+
+
+class _Clock:
+    """Saves at every round's end, and at an epoch's end where the last time is long ago."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._last = time.monotonic()
+
+    def save(self, states: States, step: Step) -> None:
+        if step.ends_round or time.monotonic() - self._last >= self._every_s:
+            states.save(step.snapshot())
+            self._last = time.monotonic()
+
+
+def _where_to_go_on(states: States, rows: list[Row]) -> tuple[State | None, list[Row]]:
+    """The state to resume from and the rows that come before it; the base and round 0 where no state fits."""
+    state, committed = states.load(), len(rows) - 1
+    if state is None or state["round"] > committed + 1:
+        return None, rows[:1]
+    if state["round"] == committed + 1:
+        return state, rows
+    whole = state["epoch"] == state["epochs"]
+    return state, rows[: state["round"] + 1] if whole else rows[: state["round"]]
+
+
+def _selected(trial: ResolvedTrial, rows: Sequence[Row]) -> int:
+    fates = [row[f"val_fate_{trial.config.stop.gap}_base"] for row in rows]
+    return select_round(trial.config.select, fates, [row["stop_reason"] for row in rows])
+
+
+def _shared_scores(
+    trial: ResolvedTrial,
+    ledger: Ledger,
+    data: FairnessData,
+    device: torch.device,
+    learner: Learner,
+    layer: PrunableLayer,
+) -> Tensor:
+    """Scores of the unpruned base are made once and shared by all arms; later ones are the trial's own."""
+    if not bool(kept_channels(learner, layer).all()):
+        return local_scores(trial.config, data, device, learner, layer)
+    name = scores_id(trial.config, layer)
+    scores = ledger.scores(trial.base_id, name)
+    if scores is None:
+        scores = local_scores(trial.config, data, device, learner, layer)
+        ledger.save_scores(trial.base_id, name, scores)
+    return scores
+
+
+def _needed_states(config: TrialConfig, ledger: Ledger) -> dict[str, State]:
+    needed = {method.plugin_name: with_method(config, method) for method in config.method.needs}
+    return {name: ledger.base_state(id_of_base(base)) for name, base in needed.items()}
+
+
+def _vanilla_report(config: TrialConfig, ledger: Ledger) -> FairnessReport:
+    return ledger.base_report(id_of_base(with_method(config, Vanilla())), len(config.dataset.class_names))
+
+

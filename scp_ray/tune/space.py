@@ -1,0 +1,76 @@
+"""What a sweep has to do: the base models and trials that its ledger lacks, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from scp_ray.config import Arm, ResolvedTrial, TrialConfig
+from scp_ray.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Job:
+    """A base model (``trial`` is None) or a trial."""
+
+    id: str
+    label: str
+    config: TrialConfig
+    trial: ResolvedTrial | None
+    requires: tuple[str, ...]  # ids of base models
+
+    @property
+    def epochs(self) -> int:
+        """How much work it is, for the ETA: epochs, with one more for the scoring and evaluation of each round."""
+        if self.trial is None:
+            return self.config.train.epochs + 1
+        return self.config.rounds * (self.config.fine_tune.epochs + 1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a sweep, told apart by what the ledger already holds."""
+
+    to_do: tuple[Job, ...]  # bases first
+    done: tuple[Job, ...]
+    failed: tuple[Job, ...]  # failed before, and not to be tried again unless asked
+    shared: int  # arms that resolve to a trial of another arm
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        """To do, by id."""
+        return {job.id: job for job in self.to_do}
+
+
+def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False) -> Plan:
+    """Compare the arms with the ledger. A trial shared by arms is one job, run for the most rounds asked."""
+    trials: dict[str, Job] = {}
+    bases: dict[str, Job] = {}
+    shared = 0
+    for arm in arms:
+        for trial in arm.trials:
+            job = Job(trial.trial_id, f"{arm.label}, seed={trial.config.seed}", trial.config, trial, ())
+            known = trials.get(job.id)
+            shared += known is not None
+            if known is None or known.config.rounds < job.config.rounds:
+                trials[job.id] = replace(job, requires=tuple(trial.bases()))
+            ordered = trial.bases()
+            for position, (base_id, config) in enumerate(ordered.items()):
+                label = f"base {config.method.plugin_name}, seed={config.seed}"
+                # each stands after those it needs: its method's own, and the vanilla one it calibrates against
+                needs = tuple(ordered)[:position]
+                bases.setdefault(base_id, Job(base_id, label, config, None, needs))
+    failures = ledger.failures()
+    done = [job for job in bases.values() if ledger.base_done(job.id)]
+    done += [job for job in trials.values() if ledger.trial_done(job.id, job.config.rounds)]
+    finished = {job.id for job in done}
+    failed: list[Job] = []
+    if not retry_failed:
+        broken = {key for key in failures if key not in finished}
+        failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
+    left_out = finished | {job.id for job in failed}
+    wanted = [job for job in trials.values() if job.id not in left_out]
+    needed = {base for job in wanted for base in job.requires}
+    to_do = [job for job in bases.values() if job.id not in left_out and job.id in needed] + wanted
+    return Plan(tuple(to_do), tuple(done), tuple(failed), shared)
+

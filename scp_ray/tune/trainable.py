@@ -1,0 +1,116 @@
+"""The Ray trial: one step is one round (a base model has one: round 0)."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ray import tune
+
+from scp_ray.errors import LedgerError
+from scp_ray.ledger import Ledger
+from scp_ray.ledger.ledger import Row, rows_done
+from scp_ray.trial import choose_device
+from scp_ray.tune.record import record_base, record_trial
+from scp_ray.tune.space import Job
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What every worker of a sweep has to know; sent once through the object store."""
+
+    root: str
+    token: str
+    jobs: dict[str, Job]
+    threads: int
+    device: str
+    gpus: float
+    checkpoint_s: float
+    keep_models: bool
+
+
+class SweepTrainable(tune.Trainable):  # type: ignore[misc]
+    """Runs the job that its config names and reports each row that the ledger has committed.
+
+    A failure of the job itself (a NaN loss, a bad image) ends it with ``failed``: running it again would fail
+    again. A failure of the surroundings (disk, lost worker) is raised, and Tune tries the job once more.
+    """
+
+    def setup(self, config: dict[str, Any], order: WorkOrder) -> None:
+        """Once per worker process; workers are reused."""
+        self._order = order
+        self._begin(config["job"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Another job for the same process. Nothing of the job before is kept but decoded images."""
+        self._begin(new_config["job"])
+        return True
+
+    def _begin(self, job_id: str) -> None:
+        order = self._order
+        torch.set_num_threads(order.threads)
+        self._job = order.jobs[job_id]
+        self._ledger = Ledger(order.root, token=order.token)
+        self._rows: Iterator[Row] | None = None
+
+    def step(self) -> dict[str, Any]:
+        """One committed row, or why there is none."""
+        job = self._job
+        try:
+            if self._rows is None:
+                self._rows = self._start()
+            row = next(self._rows, None)
+        except (OSError, LedgerError):
+            raise
+        except Exception as error:  # whatever a plug-in may raise: it is named, kept and does not stop the others
+            self._rows = None
+            return {"job": job.id, "failed": failure_of(job, error), "done": True}
+        if row is None:
+            return {"job": job.id, "done": True}
+        done = job.trial is None or rows_done([row], job.config.rounds)
+        if done:
+            self._finish()
+        return {"job": job.id, "row": row, "done": done}
+
+    def _finish(self) -> None:
+        """Let the generator run out: it puts the state of a finished trial in order."""
+        rest = list(self._rows or ())
+        assert not rest, rest
+        self._rows = None
+        self._ledger.forget_failure(self._job.id)
+
+    def _start(self) -> Iterator[Row]:
+        job, order = self._job, self._order
+        device = choose_device(order.device, given_gpu=order.gpus > 0)
+        if job.trial is None:
+            return iter([record_base(job.config, self._ledger, device=device, checkpoint_s=order.checkpoint_s)])
+        return record_trial(
+            job.trial,
+            self._ledger,
+            device=device,
+            checkpoint_s=order.checkpoint_s,
+            keep_model=order.keep_models,
+        )
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: the state to resume from is in the ledger."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: see ``save_checkpoint``."""
+
+    def cleanup(self) -> None:
+        """Close the generator, so that nothing of the job outlives it."""
+        self._rows = None
+
+
+def failure_of(job: Job, error: BaseException) -> dict[str, Any]:
+    """What is kept of an error."""
+    return {
+        "label": job.label,
+        "kind": type(error).__name__,
+        "reason": str(error) or type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
