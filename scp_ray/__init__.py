@@ -37,7 +37,7 @@ _HOME = {
     "snnl_scores": "maths.snnl",
 }
 
-__all__ = [*sorted(_HOME)]  # noqa: PLE0604
+__all__ = [*sorted(_HOME)]
 
 if TYPE_CHECKING:
     from scp_ray.config import SweepConfig as SweepConfig

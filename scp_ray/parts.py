@@ -77,7 +77,8 @@ class TrainPlan:
     augment: Literal["flips", "none"] = "flips"
 
 
-class PrunableLayer(NamedTuple):
+@dataclass(frozen=True)
+class PrunableLayer:
     """A convolution whose output channels can be pruned."""
 
     index: int  # 1..L in forward order
@@ -140,7 +141,7 @@ class Learner(nn.Module):
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in optimizers.values():
             optimizer.step()
         return {"loss": loss.detach()}

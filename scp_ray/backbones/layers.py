@@ -48,17 +48,17 @@ def trace_layers(module: nn.Module, image: Tensor, *, ignored: Sequence[str] = (
             module(image)
     except RuntimeError as error:
         raise BackboneError(
-            f"{type(module).__name__} cannot take images of {tuple(image.shape[-2:])}: {error}. Use a larger image_size."
+            f"{type(module).__name__} cannot take images of {image.shape[-1]} px: {error}. Use a larger image_size."
         ) from error
     finally:
         for handle in handles:
             handle.remove()
     parts = dict(watched)
-    names = [n for n in outputs if parts[n].groups == 1 and not any(word in n for word in ignored)]  # type: ignore[union-attr]
+    names = [n for n in outputs if parts[n].groups == 1 and not any(word in n for word in ignored)]
     if not names:
         raise BackboneError(f"{type(module).__name__} has no ordinary convolution, so it has no channels to prune.")
     return tuple(
-        PrunableLayer(index, name, parts[name].out_channels, tuple(norms.get(name, ())))  # type: ignore[arg-type]
+        PrunableLayer(index, name, parts[name].out_channels, tuple(norms.get(name, ())))
         for index, name in enumerate(names, start=1)
     )
 

@@ -25,4 +25,5 @@ class ResNet18(Backbone):
         """torchvision's resnet18."""
         from torchvision.models import resnet18
 
-        return resnet18(num_classes=num_classes)
+        module: nn.Module = resnet18(num_classes=num_classes)
+        return module

@@ -21,4 +21,5 @@ class VGG11(Backbone):
         """torchvision's vgg11."""
         from torchvision.models import vgg11
 
-        return vgg11(num_classes=num_classes)
+        module: nn.Module = vgg11(num_classes=num_classes)
+        return module

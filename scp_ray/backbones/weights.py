@@ -48,7 +48,7 @@ def _imagenet_entry(name: str | None):  # type: ignore[no-untyped-def]
 
     if name is None:
         raise BackboneError("weights: imagenet is not to be had for this backbone. Allowed: 'none' or a path.")
-    return get_model_weights(name).IMAGENET1K_V1  # type: ignore[attr-defined]
+    return get_model_weights(name).IMAGENET1K_V1
 
 
 def _imagenet(name: str | None) -> State:
@@ -64,7 +64,7 @@ def _imagenet(name: str | None) -> State:
 
 
 def weights_digest(weights: str, imagenet_name: str | None) -> str:
-    """"none", the hash torchvision publishes in the file's name, or the SHA-256 of a file's content."""
+    """ "none", the hash torchvision publishes in the file's name, or the SHA-256 of a file's content."""
     if weights == "none":
         return "none"
     if weights == "imagenet":

@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Any) -> int:
+    from scp_ray.ledger import Sink
     from scp_ray.tracking.background import Background
     from scp_ray.tracking.mlflow import MLflowSink
     from scp_ray.tune.progress import Console
@@ -62,7 +63,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
     rerun = command_line(options, "sweep", "--retry-failed")
     tracker = Background(MLflowSink(tracking_uri(ledger.root), ledger.root), f"scp-ray track {ledger.root}")
-    sinks = [Console(plan), tracker]
+    sinks: list[Sink] = [Console(plan), tracker]
     outcome = run_sweep(config, arms, ledger, plan, sinks, rerun=rerun, address=options.address)
     if options.json:
         summary = _plan_summary(plan, ledger.root) | {

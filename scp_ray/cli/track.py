@@ -20,5 +20,7 @@ def run(options: argparse.Namespace) -> int:
     sweep = load_sweep(options.dir)
     uri = tracking_uri(sweep.ledger.root)
     count = replay(sweep, MLflowSink(uri, sweep.ledger.root))
-    print(f"{count} rows of {sweep.ledger.root} are in MLflow. Look: mlflow ui --backend-store-uri {uri}", file=sys.stderr)
+    print(
+        f"{count} rows of {sweep.ledger.root} are in MLflow. Look: mlflow ui --backend-store-uri {uri}", file=sys.stderr
+    )
     return 0

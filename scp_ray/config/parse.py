@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -36,7 +36,7 @@ def read_fields(
     if not isinstance(data, Mapping):
         faults.append(f"{path}: got {_shown(data)}; allowed is a mapping of {', '.join(_names(cls))}.")
         return None
-    before, hints = len(faults), _hints(cls)
+    before, hints = len(faults), _hints(cls)  # type: ignore[arg-type]
     values = {}
     for key, value in data.items():
         where = f"{path}.{key}" if path else str(key)
@@ -132,7 +132,7 @@ def _shown(value: object) -> str:
 
 
 @lru_cache
-def _hints(cls: Any) -> dict[str, Any]:
+def _hints(cls: Hashable) -> dict[str, Any]:
     """Annotations of the dataclass's fields, ranges included."""
     hints = get_type_hints(cls, include_extras=True)
     return {name: hints[name] for name in _names(cls)}

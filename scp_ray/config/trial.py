@@ -67,7 +67,7 @@ class TrialConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data that ``from_dict`` reads back."""
-        plain = {key: spec_of(getattr(self, key)) for key in _READERS}
+        plain: dict[str, Any] = {key: spec_of(getattr(self, key)) for key in _READERS}
         plain |= {"pr_c": self.pr_c, "layer": self.layer, "rounds": self.rounds}
         plain |= {key: asdict(getattr(self, key)) for key in ("train", "fine_tune", "stop")}
         return plain | {"select": self.select, "mask": self.mask, "seed": self.seed}

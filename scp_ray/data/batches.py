@@ -81,7 +81,7 @@ class FixedBatches:
     batch_size: int
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in self.order.split(self.batch_size):
+        for rows in torch.split(self.order, self.batch_size):
             yield _batch(self.split, rows)
 
     def __len__(self) -> int:
@@ -101,9 +101,7 @@ def scoring_batches(
     last_batch: Literal["half", "drop"] = "half",
 ) -> FixedBatches:
     """The batches that channels are scored on; ``scoring_order`` says which rows."""
-    return FixedBatches(
-        split, scoring_order(len(split), batch_size, order=order, last_batch=last_batch), batch_size
-    )
+    return FixedBatches(split, scoring_order(len(split), batch_size, order=order, last_batch=last_batch), batch_size)
 
 
 def scoring_order(count: int, batch_size: int, *, order: str = "permuted", last_batch: str = "half") -> Tensor:

@@ -26,7 +26,7 @@ def decode(paths: Sequence[str | Path], size: int) -> Tensor:
     for index, path in enumerate(paths):
         try:
             with Image.open(path) as file:
-                images[index] = _square(file.convert("RGB"), size)
+                images[index] = np.asarray(_square(file.convert("RGB"), size))
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
             unreadable.append(f"{path} ({error})")
     if unreadable:

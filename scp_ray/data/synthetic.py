@@ -101,7 +101,10 @@ class Synthetic(DataSet):
         grain = np.stack([stream.standard_normal((size, size), dtype=np.float32) for stream in streams])
         across, down = (axis[None] for axis in np.meshgrid(*[(np.arange(size, dtype=np.float32) + 0.5) / size] * 2))
 
-        extent, turn = EXTENT[0] + (EXTENT[1] - EXTENT[0]) * chance[0], TURN * chance[1]  # root of the lesion's area; its angle
+        extent, turn = (
+            EXTENT[0] + (EXTENT[1] - EXTENT[0]) * chance[0],
+            TURN * chance[1],
+        )  # root of the lesion's area; its angle
         room = 1 - 2 * REACH * extent  # for the centre: the whole lesion is in the picture
         right, below = across - 0.5 - room * (chance[2] - 0.5), down - 0.5 - room * (chance[3] - 0.5)
         u = (np.cos(turn) * right + np.sin(turn) * below) / extent

@@ -37,7 +37,9 @@ def write_bytes(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise LedgerError(f"cannot write {path}: {error}. Free space or choose another --out, then run again.") from error
+        raise LedgerError(
+            f"cannot write {path}: {error}. Free space or choose another --out, then run again."
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -75,9 +77,10 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path) -> pd.DataFrame:
     """A Parquet file as a frame. Raises LedgerError where it is damaged."""
     try:
-        return pq.read_table(path).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
     except (OSError, pa.ArrowInvalid) as error:
         raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep again makes it anew.") from error
+    return frame
 
 
 def replace_rounds(path: Path, rows: pa.Table, rounds: Sequence[int]) -> None:

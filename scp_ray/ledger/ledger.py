@@ -89,7 +89,8 @@ class Ledger:
         """Its validation report, from its stored predictions."""
         table = read_table(self.base_folder(base_id) / "predictions.parquet")
         val = table[table["split"] == "val"]
-        attribute = table.columns[table.columns.get_loc("label") + 1]  # the primary one comes first
+        columns = list(table.columns)
+        attribute = columns[columns.index("label") + 1]  # the primary one comes first
         return fairness_report(val["label"], val["prediction"], val[attribute], num_classes=num_classes)
 
     def scores(self, base_id: str, scores_id: str) -> Tensor | None:
@@ -187,5 +188,3 @@ def _rows(path: Path) -> list[Row]:
     except (OSError, pa.ArrowInvalid) as error:
         raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep again makes it anew.") from error
     return rows
-
-

@@ -95,7 +95,8 @@ def _standing(
         return {"status": "failed" if failed else "waiting", "rounds_done": 0, "selected_round": None}
     fates = rounds[f"val_fate_{config['stop']['gap']}_base"]
     selected = select_round(config["select"], list(fates), list(rounds["stop_reason"]))
-    done = rows_done(rounds.tail(1).to_dict("records"), config["rounds"])
+    last = {str(key): value for key, value in rounds.iloc[-1].items()}
+    done = rows_done([last], config["rounds"])
     status = "done" if done else "failed" if failed else "started"
     return {"status": status, "rounds_done": int(rounds["round"].max()), "selected_round": selected}
 

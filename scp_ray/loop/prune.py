@@ -132,14 +132,10 @@ def _batches(loader: Loader, *, device: torch.device) -> Iterator[Batch]:
         yield Batch(image, label.long(), group, group[:, None]).to(device)
 
 
-def _score(
-    criterion: Criterion, train: Loader, device: torch.device, learner: Learner, layer: PrunableLayer
-) -> Tensor:
+def _score(criterion: Criterion, train: Loader, device: torch.device, learner: Learner, layer: PrunableLayer) -> Tensor:
     loader = train
     if isinstance(train, DataLoader) and not isinstance(train.dataset, IterableDataset):
         count = len(train.dataset)  # type: ignore[arg-type]
         rows = scoring_order(count, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
-        loader = DataLoader(
-            train.dataset, criterion.batch_size, sampler=rows.tolist(), collate_fn=train.collate_fn
-        )
+        loader = DataLoader(train.dataset, criterion.batch_size, sampler=rows.tolist(), collate_fn=train.collate_fn)
     return criterion.score(learner, layer, _batches(loader, device=device))

@@ -47,4 +47,5 @@ def eopp1_shared(counts: Counts) -> float:
 def _difference(rates: Floats, classes: int) -> Floats:
     """(2, K) to (classes,): group 0 minus group 1, an undefined rate counted as 0."""
     filled = np.nan_to_num(rates[:, :classes], nan=0.0)
-    return filled[0] - filled[1]
+    difference: Floats = filled[0] - filled[1]
+    return difference

@@ -39,14 +39,14 @@ def mask_parameter_(module: nn.Module, name: str, keep: Tensor) -> None:
         mask &= keep.to(mask.device)
         full = mask
     with torch.no_grad():
-        module.parametrizations[name].original.masked_fill_(~full, 0.0)  # type: ignore[index,union-attr,operator]
+        module.parametrizations[name].original.masked_fill_(~full, 0.0)  # type: ignore[index,union-attr]
 
 
 def parameter_mask(module: nn.Module, name: str) -> Tensor | None:
     """The mask of ``module.<name>``, True = kept, or None where it has none."""
     if not parametrize.is_parametrized(module, name):
         return None
-    for part in module.parametrizations[name]:  # type: ignore[index,union-attr]
+    for part in module.parametrizations[name]:  # type: ignore[index]
         if isinstance(part, Mask):
             return part.keep  # type: ignore[return-value]
     return None

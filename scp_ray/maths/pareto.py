@@ -16,5 +16,6 @@ def pareto_front(gain: Any, cost: Any) -> NDArray[np.bool_]:
     g, c = np.asarray(gain, dtype=float), np.asarray(cost, dtype=float)
     no_worse = (g[:, None] >= g[None, :]) & (c[:, None] <= c[None, :])
     better = (g[:, None] > g[None, :]) | (c[:, None] < c[None, :])
-    dominated: NDArray[np.bool_] = (no_worse & better).any(0)
-    return ~dominated & ~np.isnan(g) & ~np.isnan(c)
+    dominated = (no_worse & better).any(axis=0)
+    front: NDArray[np.bool_] = ~(dominated | np.isnan(g) | np.isnan(c))
+    return front

@@ -139,7 +139,8 @@ def _macro(values: Floats, occurs: Any) -> Floats:
 
 
 def _share(part: Any, whole: Any) -> Floats:
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    share: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return share
 
 
 def _notes(counts: Counts) -> tuple[str, ...]:

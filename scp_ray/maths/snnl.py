@@ -85,7 +85,7 @@ def _checked(
         raise ValueError(f"self_pair must be 'exclude' or 'numerator_only', got {self_pair!r}.")
     if temperature != "auto" and not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise ValueError(f"temperature must be 'auto' or a finite number above 0, got {temperature!r}.")
-    return features.flatten(2), torch.atleast_2d(groups.to(features.device))
+    return features.flatten(2), groups.to(features.device).reshape(-1, groups.shape[-1])
 
 
 def _pair_logits(maps: Tensor, distance: str, temperature: float | str) -> Tensor:

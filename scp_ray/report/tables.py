@@ -54,7 +54,7 @@ def caption(sweep: Sweep) -> str:
     rules = sorted({arm["config"]["select"] for arm in sweep.definition["arms"]})
     return (
         f"Validation split, n = {', '.join(map(str, images))} images; seeds {', '.join(map(str, seeds))}; "
-        "FATE of Eodd against each trial's own round 0 (higher is better); bands: mean ± 1 standard deviation over "
-        f"seeds, dots: single seeds; selection rule: {', '.join(rules)} (all rounds are shown, none is selected). "
+        "FATE of Eodd against each trial's own round 0 (higher is better); lines: means over seeds, bars: ± 1 "
+        f"standard deviation, dots: single seeds; selection rule: {', '.join(rules)} (all rounds are shown). "
         "No noise floor is drawn: whether a difference is real cannot be read from this figure."
     )

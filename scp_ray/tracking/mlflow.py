@@ -7,18 +7,15 @@ already has are left as they are: telling twice changes nothing.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
 
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric, Param, Run  # noqa: E402
-
-from scp_ray.ledger import Sweep  # noqa: E402
-from scp_ray.ledger.rows import CIRCUMSTANCES  # noqa: E402
+from scp_ray.ledger import Sweep
+from scp_ray.ledger.rows import CIRCUMSTANCES
 
 for _logger in ("mlflow.store.db.utils", "alembic"):
     logging.getLogger(_logger).setLevel(logging.WARNING)  # how a database is made interests nobody
@@ -105,7 +102,7 @@ def replay(sweep: Sweep, sink: MLflowSink) -> int:
     sink.open(sweep.definition)
     rows = sweep.bases.to_dict("records") + sweep.rounds.sort_values(["trial_id", "round"]).to_dict("records")
     for row in rows:
-        sink.round(row)
+        sink.round({str(key): value for key, value in row.items()})
     for key, failure in sweep.ledger.failures().items():
         sink.failed({"id": key} | failure)
     sink.close()
@@ -135,5 +132,3 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: one line that is rewritten on a terminal, a plain line now and then elsewhere."""
+"""What a person sees while a sweep runs: on a terminal one line that is rewritten, elsewhere a line now and then."""
 
 from __future__ import annotations
 

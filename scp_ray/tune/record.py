@@ -147,5 +147,3 @@ def _needed_states(config: TrialConfig, ledger: Ledger) -> dict[str, State]:
 
 def _vanilla_report(config: TrialConfig, ledger: Ledger) -> FairnessReport:
     return ledger.base_report(id_of_base(with_method(config, Vanilla())), len(config.dataset.class_names))
-
-

@@ -73,4 +73,3 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     needed = {base for job in wanted for base in job.requires}
     to_do = [job for job in bases.values() if job.id not in left_out and job.id in needed] + wanted
     return Plan(tuple(to_do), tuple(done), tuple(failed), shared)
-

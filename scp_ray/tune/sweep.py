@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import tempfile
@@ -12,29 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-# Ray reads these when it is imported: no usage reports, no files of Tune's own loggers, no second progress table,
-# and workers stay in the directory they were started from.
-for _name, _value in {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
+import ray
+from ray import tune
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-
-from scp_ray.config import Arm, SweepConfig  # noqa: E402
-from scp_ray.ledger import Ledger, Sink  # noqa: E402
-from scp_ray.ledger.definition import define  # noqa: E402
-from scp_ray.ledger.files import write_json  # noqa: E402
-from scp_ray.ledger.models import prune_models  # noqa: E402
-from scp_ray.tune.bases import JobQueue, NotSnapshotted  # noqa: E402
-from scp_ray.tune.preflight import check_fits, cluster_nodes, trial_bundle  # noqa: E402
-from scp_ray.tune.space import Job, Plan  # noqa: E402
-from scp_ray.tune.trainable import SweepTrainable, WorkOrder  # noqa: E402
+from scp_ray.config import Arm, SweepConfig
+from scp_ray.ledger import Ledger, Sink
+from scp_ray.ledger.definition import define
+from scp_ray.ledger.files import write_json
+from scp_ray.ledger.models import prune_models
+from scp_ray.tune.bases import JobQueue, NotSnapshotted
+from scp_ray.tune.preflight import check_fits, cluster_nodes, trial_bundle
+from scp_ray.tune.space import Job, Plan
+from scp_ray.tune.trainable import SweepTrainable, WorkOrder
 
 LOST_WORKER_RETRIES = 3
 
@@ -226,5 +214,3 @@ class _Callback(NotSnapshotted, tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         self._driver.lost(trial.config["job"], trial.get_error())
-
-

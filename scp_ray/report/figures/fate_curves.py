@@ -26,18 +26,29 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
     """
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    for position, (arm, rows) in enumerate(table.groupby("arm", sort=False)):
+    arms = list(table.groupby("arm", sort=False))
+    for position, (arm, rows) in enumerate(arms):
         look: dict[str, Any] = {
             "color": COLOURS[position % len(COLOURS)],
             "linestyle": STYLES[position // len(COLOURS) % len(STYLES)],
             "marker": MARKERS[position % len(MARKERS)],
         }
-        axes.plot(rows["round"], rows["fate_mean"], label=arm, markersize=5, linewidth=1.6, **look)
-        low, high = rows["fate_mean"] - rows["fate_std"], rows["fate_mean"] + rows["fate_std"]
-        axes.fill_between(rows["round"], low, high, color=look["color"], alpha=0.12, linewidth=0)
+        # side by side within a round: bands of several arms on top of each other cannot be read
+        aside = 0.4 * ((position + 0.5) / len(arms) - 0.5)
+        axes.errorbar(
+            rows["round"] + aside,
+            rows["fate_mean"],
+            yerr=rows["fate_std"],
+            label=arm,
+            markersize=5,
+            linewidth=1.4,
+            elinewidth=0.9,
+            capsize=2,
+            **look,
+        )
         if seeds is not None:
             own = seeds[seeds["arm"] == arm]
-            axes.scatter(own["round"], own["fate"], s=9, color=look["color"], alpha=0.55, linewidths=0)
+            axes.scatter(own["round"] + aside, own["fate"], s=10, color=look["color"], alpha=0.5, linewidths=0)
     axes.axhline(0, color="#666666", linewidth=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("pruning round (0: the model before pruning)")
