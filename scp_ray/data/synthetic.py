@@ -103,7 +103,7 @@ class Synthetic(DataSet):
 
         extent, turn = (
             EXTENT[0] + (EXTENT[1] - EXTENT[0]) * chance[0],
-            TURN * chance[1],
+            TURN * (chance[1] - 0.5),
         )  # root of the lesion's area; its angle
         room = 1 - 2 * REACH * extent  # for the centre: the whole lesion is in the picture
         right, below = across - 0.5 - room * (chance[2] - 0.5), down - 0.5 - room * (chance[3] - 0.5)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from scp_ray.errors import LedgerError
 
-_STATE_MAGIC = b"scp_ray state 1\n"
 
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` in one step; a reader sees the old file or the new one, never a part.
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of ``path`` in one step: a reader sees the old one or the whole new one.
 
     Raises LedgerError where the disk refuses (full, read-only), leaving what was there.
     """
@@ -30,16 +28,23 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise LedgerError(
-            f"cannot write {path}: {error}. Free space or choose another --out, then run again."
+            f"cannot write {path}: {error}. Free space or choose another --out, then try again."
         ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` in one step. Raises LedgerError."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -93,24 +98,3 @@ def replace_rounds(path: Path, rows: pa.Table, rounds: Sequence[int]) -> None:
         earlier = before.filter(pa.compute.less(before["round"], min(rounds)))
         rows = pa.concat_tables([earlier, rows], promote_options="permissive")
     write_table(path, rows)
-
-
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """A nested dict of tensors and plain values, with the checksum of its bytes in front."""
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    payload = buffer.getvalue()
-    write_bytes(path, _STATE_MAGIC + hashlib.sha256(payload).digest() + payload)
-
-
-def read_state(path: Path) -> dict[str, Any] | None:
-    """What ``write_state`` wrote, or None where the file is missing or its checksum does not fit."""
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    head = len(_STATE_MAGIC)
-    digest, payload = content[head : head + 32], content[head + 32 :]
-    if content[:head] != _STATE_MAGIC or hashlib.sha256(payload).digest() != digest:
-        return None
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    return state

@@ -35,6 +35,7 @@ def base_row(config: TrialConfig, base_id: str, result: Result, device: str) -> 
         "backbone": config.backbone.plugin_name,
         "method": config.method.plugin_name,
         "seed": config.seed,
+        "num_classes": len(config.dataset.class_names),
     }
     return row | _outcome(result) | _circumstances(result, device)
 

@@ -35,6 +35,7 @@ class Console:
         if job is None:
             return
         if job.trial is None:
+            self._warn_at_chance(job, row)
             self._work_done += job.epochs
             self._finished.add(job.id)
         elif not row["from_base"]:
@@ -46,6 +47,18 @@ class Console:
         score = "" if fate is None or fate != fate else f", FATE {fate:+.3f}"
         self._latest = f"{job.label}: round {row['round']}, F1 {row['val_f1']:.3f}, Eodd {row['val_eodd']:.3f}{score}"
         self._tell()
+
+    def _warn_at_chance(self, job: Job, row: dict[str, Any]) -> None:
+        chance = 1 / row["num_classes"]
+        # two standard errors of a guesser's accuracy on so many images
+        doubt = 2 * (chance * (1 - chance) / row["val_n"]) ** 0.5
+        if row["val_balanced_accuracy"] <= chance + doubt:
+            self._write(
+                f"warning: {job.label} is at chance: balanced accuracy {row['val_balanced_accuracy']:.3f}, guessing "
+                f"gives {chance:.3f}. A constant classifier has gap 0 and no FATE; train longer "
+                "(trial.train.epochs) or with another lr before reading anything into this sweep.",
+                final=True,
+            )
 
     def failed(self, failure: dict[str, Any]) -> None:
         """Named at once, on a line of its own."""
