@@ -90,10 +90,10 @@ def train_base(
     device, started = torch.device(device), time.perf_counter()
     data = config.dataset.load()
     learner = build_learner(config, data, bases or {}).to(device)
-    done = resume or {"epoch": 0, "optimizers": {}}
+    done = resume or {"epoch": 0, "optimizers": {}, "means": {}}
     if resume:
         load_masked_state_(learner, resume["learner"])
-    feed, means = _feed(config, config.train, data, device), {}
+    feed, means = _feed(config, config.train, data, device), done["means"]
     for epoch in fit_epochs(
         learner,
         feed,

@@ -37,6 +37,7 @@ JITTER = 0.06
 SHADE = 0.2
 FAINT = 0.1
 MORE_FAINT = 0.3
+TIED = 1.0
 CHUNK = 32  # pictures drawn at once: small enough for the processor's cache
 
 
@@ -81,7 +82,7 @@ class Synthetic(DataSet):
         """(K, 2) summing to 1: the share of each class and tone."""
         weights = np.array(CLASS_WEIGHTS[: self.num_classes])
         tied = np.arange(self.num_classes) % 2
-        dark = (1 - tie) * DARK_SHARE + tie * tied
+        dark = (1 - tie) * DARK_SHARE + tie * TIED * tied + tie * (1 - TIED) * DARK_SHARE
         shares: NDArray[np.float64] = (weights / weights.sum())[:, None] * np.stack([1 - dark, dark], 1)
         return shares
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,14 +127,15 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, flo
         tune.with_parameters(SweepTrainable, order=order), tune.PlacementGroupFactory([bundle])
     )
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
-    scratch = tempfile.mkdtemp(prefix="scp_ray-tune-")
+    scratch = ledger.root / "logs" / "tune"  # Tune's own notes, never read: gone before and after each run
+    shutil.rmtree(scratch, ignore_errors=True)
     try:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=scratch,
+                storage_path=str(scratch),
                 verbose=0,
                 stop=driver,
                 callbacks=[driver.callback()],
