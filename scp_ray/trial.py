@@ -26,6 +26,7 @@ from scp_ray.loop.stopping import Standing
 from scp_ray.maths.channels import channels_per_round
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.maths.report import FairnessReport
+from scp_ray.modes import drawing_from
 from scp_ray.parts import Evaluation, FairnessData, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
 from scp_ray.seeds import derive_seed
 
@@ -177,8 +178,7 @@ def build_learner(config: TrialConfig, data: FairnessData, bases: Mapping[str, S
         teacher = method.build(_backbone(config, data), data, {})
         load_masked_state_(teacher, bases[method.plugin_name])
         teachers[method.plugin_name] = teacher
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "method"))
+    with drawing_from(derive_seed(config.seed, "method")):
         return config.method.build(_backbone(config, data), data, teachers)
 
 

@@ -109,7 +109,7 @@ def test_round_zero_wins_where_nothing_is_better(trained: nn.Module) -> None:
     """A fine-tuning rate that ruins the model: round 0 is selected and the model comes back unpruned."""
     ruin = scp_ray.TrainPlan(epochs=1, lr=0.0000001, weight_decay=0.0)
     result = scp_ray.prune_for_fairness(trained, loader(1), loader(2), pr_c=0.4, rounds=2, fine_tune=ruin)
-    best = max(range(3), key=lambda index: (-math.inf if math.isnan(result.fates[index]) else result.fates[index]))
+    best = max(range(3), key=lambda index: -math.inf if math.isnan(result.fates[index]) else result.fates[index])
     assert result.selected == best
     if best == 0:
         image = torch.rand(4, 3, 12, 12)

@@ -265,7 +265,8 @@ def test_a_mask_outlives_the_loop(undisturbed: Path) -> None:
     final = [event for event in run_trial(trial().config) if isinstance(event, Result)][-1]
     conv = final.learner.network.get_submodule("21")
     norm = final.learner.network.get_submodule("22")
-    gone = torch.tensor(sum((row["channels_pruned"] for row in Ledger(undisturbed).rounds(trial().trial_id)), []))
+    rows = Ledger(undisturbed).rounds(trial().trial_id)
+    gone = torch.tensor([channel for row in rows for channel in row["channels_pruned"]])
     assert len(gone) == 12
     x = torch.randn(2, 64, 6, 6)
     final.learner.eval()

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from scp_ray.backbones.layers import trace_layers
-from scp_ray.backbones.weights import head_rows, load_weights, replace_head_, weights_digest
+from scp_ray.backbones.weights import State, last_linear, load_weights, replace_head_, weights_digest
+from scp_ray.errors import BackboneError
+from scp_ray.modes import drawing_from
 from scp_ray.parts import Network
 from scp_ray.registry import Registry
 
@@ -31,14 +33,22 @@ class Backbone:
         Raises BackboneError where the weights cannot be had or do not fit.
         """
         state = load_weights(self.weights, self.imagenet_name)
-        with torch.random.fork_rng(devices=[]):
-            # torch's modules draw their weights from the default generator; the fork gives it back as it was
-            torch.manual_seed(seed)
-            module = self.module(num_classes if state is None else head_rows(state))
-            if state is not None:
-                module.load_state_dict(state)
-                replace_head_(module, num_classes)
+        with drawing_from(seed):
+            module = self.module(num_classes) if state is None else self._loaded(state, num_classes)
         return Network(module, trace_layers(module, torch.zeros(1, 3, image_size, image_size), ignored=self.ignored))
+
+    def _loaded(self, state: State, num_classes: int) -> nn.Module:
+        """The module with weights, and a fresh last linear layer where theirs has another number of classes."""
+        with torch.device("meta"):
+            head, _ = last_linear(self.module(num_classes))
+        rows = state.get(f"{head}.weight")
+        module = self.module(num_classes if rows is None else len(rows))
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            raise BackboneError(f"weights: {self.weights} do not fit {self.plugin_name}: {error}") from error
+        replace_head_(module, num_classes)
+        return module
 
     def outline(self, num_classes: int, *, image_size: int) -> Network:
         """The same network without memory or weights (on the meta device): for its layers alone."""

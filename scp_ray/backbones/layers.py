@@ -27,17 +27,17 @@ def trace_layers(module: nn.Module, image: Tensor, *, ignored: Sequence[str] = (
 
     Raises BackboneError where there is none, or where the image is too small for the network.
     """
-    outputs: dict[str, Tensor] = {}
-    norms: dict[str, list[str]] = {}
+    outputs: dict[str, tuple[Tensor, int]] = {}  # of each convolution, with its version when it was made
+    fed: dict[str, list[str | None]] = {}  # what each norm was called on, call by call
 
     def note(name: str) -> Any:
         def hook(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if isinstance(part, nn.Conv2d):
-                outputs.setdefault(name, output)
+                outputs.setdefault(name, (output, output._version))
                 return
-            fed_by = [conv for conv, made in outputs.items() if made is inputs[0]]
-            for conv in fed_by:
-                norms.setdefault(conv, []).append(name)
+            # a tensor that was changed in place (+= a shortcut) is no longer the convolution's own
+            own = [c for c, (made, version) in outputs.items() if made is inputs[0] and made._version == version]
+            fed.setdefault(name, []).append(own[0] if own else None)
 
         return hook
 
@@ -58,7 +58,7 @@ def trace_layers(module: nn.Module, image: Tensor, *, ignored: Sequence[str] = (
     if not names:
         raise BackboneError(f"{type(module).__name__} has no ordinary convolution, so it has no channels to prune.")
     return tuple(
-        PrunableLayer(index, name, parts[name].out_channels, tuple(norms.get(name, ())))
+        PrunableLayer(index, name, parts[name].out_channels, tuple(norm for norm in fed if fed[norm] == [name]))
         for index, name in enumerate(names, start=1)
     )
 

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from scp_ray.errors import BackboneError
@@ -28,16 +30,17 @@ def load_weights(weights: str, imagenet_name: str | None) -> State | None:
     path = Path(weights)
     if not path.is_file():
         raise BackboneError(f"weights: {weights!r} is not 'none', 'imagenet' or a file that exists.")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            return load(path.read_bytes())
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise BackboneError(
-            f"weights: {weights} holds pickled objects, which are not loaded. Save model.state_dict() instead."
+            f"weights: {weights} is damaged or holds pickled objects, which are not loaded. "
+            "Save model.state_dict() with torch.save or safetensors."
         ) from error
+    except (SafetensorError, EOFError, RuntimeError) as error:
+        raise BackboneError(f"weights: {weights} is damaged and cannot be read: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise BackboneError(f"weights: {weights} is no state dict of tensors. Save model.state_dict() instead.")
     return state
@@ -82,17 +85,14 @@ def _file_digest(path: Path, size: int, changed_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def head_rows(state: State) -> int:
-    """How many classes the state's last linear layer (its last 2-D weight) has."""
-    matrices = [value for key, value in state.items() if key.endswith("weight") and value.ndim == 2]
-    if not matrices:
-        raise BackboneError("the weights hold no linear layer, so their number of classes is unknown.")
-    return len(matrices[-1])
+def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
+    """The classification head: the last linear layer in the order of registration, with its name."""
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)][-1]
 
 
 def replace_head_(module: nn.Module, num_classes: int) -> None:
     """A fresh last linear layer where the loaded one has another number of classes."""
-    name, head = [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear)][-1]
+    name, head = last_linear(module)
     if head.out_features != num_classes:
         owner, _, attribute = name.rpartition(".")
         setattr(module.get_submodule(owner), attribute, nn.Linear(head.in_features, num_classes))

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -174,7 +175,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """A safetensors file. Raises LedgerError where it is missing or damaged."""
     try:
         return load(path.read_bytes())
-    except Exception as error:  # safetensors raises its own type for a damaged file, OSError for a missing one
+    except (OSError, SafetensorError) as error:
         raise LedgerError(f"cannot read {path}: {error}. Delete its folder; running again makes it anew.") from error
 
 

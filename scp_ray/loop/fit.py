@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from scp_ray.errors import DataError, DivergedError
+from scp_ray.modes import drawing_from
 from scp_ray.parts import Batch, Epoch, Learner, TrainPlan
 from scp_ray.seeds import derive_seed
 
@@ -65,9 +66,7 @@ def _train_one_epoch(
     device = next(learner.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     recorded: defaultdict[str, list[Tensor]] = defaultdict(list)
-    # dropout draws from the default generators; the fork gives them back as they were
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with drawing_from(seed, device):  # dropout
         for batch in batches:
             for name, value in learner.training_step_(batch, optimizers, generator).items():
                 recorded[name].append(value)

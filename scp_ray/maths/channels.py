@@ -31,7 +31,7 @@ def lowest_channels(scores: Tensor, k: int, *, spare: Sequence[int] | Tensor = (
     Raises ValueError where fewer than k channels are left or a score is NaN.
     """
     free = torch.ones(len(scores), dtype=torch.bool)
-    free[torch.as_tensor(spare, dtype=torch.long)] = False
+    free[torch.as_tensor(spare, dtype=torch.long).cpu()] = False
     candidates = free.nonzero().flatten()
     if not 0 <= k <= len(candidates):
         raise ValueError(f"cannot choose {k} channels: {len(candidates)} of {len(scores)} are left.")

@@ -84,5 +84,6 @@ def load_masked_state_(module: nn.Module, state: Mapping[str, Any]) -> None:
         # the first parametrization of "net.conv" is kept under "net.conv.parametrizations.weight.0.keep"
         owner, name = module.get_submodule(head), tail.split(".")[0]
         if tail.endswith(".keep") and parameter_mask(owner, name) is None:
-            parametrize.register_parametrization(owner, name, Mask(torch.ones_like(state[key])))
+            keep = torch.ones_like(state[key], device=getattr(owner, name).device)
+            parametrize.register_parametrization(owner, name, Mask(keep))
     module.load_state_dict(state)

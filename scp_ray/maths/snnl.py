@@ -24,9 +24,10 @@ Distance = Literal["sqeuclidean", "cosine"]
 SelfPair = Literal["exclude", "numerator_only"]
 
 RELEASED_EPSILON = 1e-9
-# Doubles held at a time for one block of channels. About eight such tensors live at once, so 2**20 of them
-# keep the extra memory near 70 MB, whatever the layer; larger blocks were not faster (they leave the cache).
+# Doubles held at a time for one block of channels (8 MB). A few such tensors live at once: 33 MB more than at rest
+# were measured at 128 x 512 x 8 x 8, by tests/test_snnl.py. Larger blocks were not faster: they leave the cache.
 BLOCK_ELEMENTS = 2**20
+_STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
 
 def snnl_scores(
@@ -95,23 +96,39 @@ def _pair_logits(maps: Tensor, distance: str, temperature: float | str) -> Tenso
     only three digits of it. Each channel is scaled to one before squaring, so that nothing overflows.
     """
     rows = maps.transpose(0, 1).double()
+    largest = _positive(rows.abs().amax((1, 2), keepdim=True))
+    rows = rows / largest
     if distance == "cosine":
         rows = rows / _positive(rows.abs().amax(2, keepdim=True))
         rows = rows / _positive(rows.norm(dim=2, keepdim=True))
-        # An all-zero map has cosine 0 with everything, itself included, as in the released code.
-        pairs = (1 - rows @ rows.mT).clamp_(min=0)
+        zero = (rows == 0).all(2)
+        # half the squared distance of the unit maps is 1 - cos; taken from the cosine, a small angle drowns in
+        # rounding, which the "auto" temperature would then blow up
+        pairs = _squared_distances(_centred(rows)).div_(2)
+        # an all-zero map has cosine 0 with everything, itself included, as in the released code
+        pairs.masked_fill_(zero[:, :, None] | zero[:, None, :], 1.0)
         scale = None
     else:
-        # Two shifts: the first makes a constant map exactly zero, the second keeps the squares small.
-        rows = rows - rows[:, :1]
-        rows = rows - rows.mean(1, keepdim=True)
-        scale = _positive(rows.abs().amax((1, 2), keepdim=True))
-        rows = rows / scale
-        gram = rows @ rows.mT
-        square = gram.diagonal(dim1=1, dim2=2)
-        pairs = (square[:, :, None] + square[:, None, :]).sub_(gram, alpha=2).clamp_(min=0)
-        pairs.diagonal(dim1=1, dim2=2).zero_()
+        rows = _centred(rows)
+        spread = _positive(rows.abs().amax((1, 2), keepdim=True))
+        pairs = _squared_distances(rows / spread)
+        scale = spread * largest
     return pairs.mul_(-_inverse_temperature(pairs, temperature, scale))
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """(c, N, D) moved to the middle. The first shift makes a constant map exactly zero, the second keeps squares small."""
+    rows = rows - rows[:, :1]
+    return rows - rows.mean(1, keepdim=True)
+
+
+def _squared_distances(rows: Tensor) -> Tensor:
+    """(c, N, D) to (c, N, N), 0 on the diagonal."""
+    gram = rows @ rows.mT
+    square = gram.diagonal(dim1=1, dim2=2)
+    pairs = (square[:, :, None] + square[:, None, :]).sub_(gram, alpha=2).clamp_(min=0)
+    pairs.diagonal(dim1=1, dim2=2).zero_()
+    return pairs
 
 
 def _inverse_temperature(pairs: Tensor, temperature: float | str, scale: Tensor | None) -> Tensor | float:
@@ -122,8 +139,8 @@ def _inverse_temperature(pairs: Tensor, temperature: float | str, scale: Tensor 
         mean = off_diagonal / (samples * (samples - 1))
         return torch.where(mean > 0, 1 / _positive(mean), 0.0)
     if scale is None:
-        return 1 / float(temperature)
-    return (scale / math.sqrt(float(temperature))).square().clamp(max=1e300)
+        return min(1 / max(float(temperature), 1e-300), _STEEPEST)
+    return (scale / math.sqrt(float(temperature))).square().clamp(max=_STEEPEST)
 
 
 def _positive(x: Tensor) -> Tensor:
