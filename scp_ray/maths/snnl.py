@@ -117,7 +117,7 @@ def _pair_logits(maps: Tensor, distance: str, temperature: float | str) -> Tenso
 
 
 def _centred(rows: Tensor) -> Tensor:
-    """(c, N, D) moved to the middle. The first shift makes a constant map exactly zero, the second keeps squares small."""
+    """(c, N, D) moved to the middle: one shift makes a constant map exactly zero, the next keeps the squares small."""
     rows = rows - rows[:, :1]
     return rows - rows.mean(1, keepdim=True)
 
