@@ -16,6 +16,7 @@ from scp_ray.cli.spaces import add_space_arguments, command_line, read_config
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm
+    from scp_ray.ledger import Sink
     from scp_ray.tune.space import Plan
 
 
@@ -37,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
     config = read_config(options)
     arms = config.arms()
     ledger = Ledger(Path(options.out) / config.name)
-    plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
-    _tell_plan(plan, arms)
     if options.dry_run:
+        plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+        _tell_plan(plan, arms, config.keep_models)
         if options.json:
             print(json.dumps(_plan_summary(plan, ledger.root)))
         return 0
@@ -53,17 +54,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Any) -> int:
-    from scp_ray.ledger import Sink
     from scp_ray.tracking.background import Background
-    from scp_ray.tracking.mlflow import MLflowSink
     from scp_ray.tune.progress import Console
     from scp_ray.tune.space import plan_jobs
     from scp_ray.tune.sweep import run_sweep
 
     plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+    _tell_plan(plan, arms, config.keep_models)
     rerun = command_line(options, "sweep", "--retry-failed")
-    tracker = Background(MLflowSink(tracking_uri(ledger.root), ledger.root), f"scp-ray track {ledger.root}")
-    sinks: list[Sink] = [Console(plan), tracker]
+    sinks: list[Sink] = []
+    if plan.to_do:
+        sinks = [Console(plan), Background(lambda: _mlflow(ledger.root), f"scp-ray track {ledger.root}")]
     outcome = run_sweep(config, arms, ledger, plan, sinks, rerun=rerun, address=options.address)
     if options.json:
         summary = _plan_summary(plan, ledger.root) | {
@@ -76,6 +77,12 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     if outcome.interrupted:
         return 75
     return 1 if outcome.failures else 0
+
+
+def _mlflow(root: Path) -> Sink:
+    from scp_ray.tracking.mlflow import MLflowSink
+
+    return MLflowSink(tracking_uri(root), root)
 
 
 def tracking_uri(root: Path) -> str:
@@ -95,7 +102,7 @@ def _plan_summary(plan: Plan, root: Path) -> dict[str, Any]:
     }
 
 
-def _tell_plan(plan: Plan, arms: list[Arm]) -> None:
+def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
     trials = sum(job.trial is not None for job in plan.to_do)
     seeds = len(arms[0].trials)
     parts = [f"{len(arms)} arms x {seeds} seeds", f"{trials} trials and {len(plan.to_do) - trials} base models to run"]
@@ -105,6 +112,9 @@ def _tell_plan(plan: Plan, arms: list[Arm]) -> None:
         parts.append(f"{plan.shared} arms resolve to a trial of another arm and share it")
     if plan.failed:
         parts.append(f"{len(plan.failed)} failed before (--retry-failed tries them again)")
+    if plan.to_do:
+        bytes_ = plan.weight_bytes()
+        parts.append(f"weights and state on disk: at most {bytes_ / 1e6:,.0f} MB (keep_models: {keep_models})")
     _say("; ".join(parts) + ".")
 
 

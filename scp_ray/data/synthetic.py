@@ -38,6 +38,7 @@ SHADE = 0.2
 FAINT = 0.1
 MORE_FAINT = 0.3
 TIED = 1.0
+GRADE = 0.6
 CHUNK = 32  # pictures drawn at once: small enough for the processor's cache
 
 
@@ -98,7 +99,7 @@ class Synthetic(DataSet):
     def _draw(self, names: list[str], label: NDArray[np.int64], tone: NDArray[np.int64]) -> NDArray[np.uint8]:
         size = self.image_size
         streams = [np.random.default_rng(derive_seed(self.seed, "synthetic", "picture", name)) for name in names]
-        chance = np.stack([stream.random(11, dtype=np.float32) for stream in streams]).T[:, :, None, None]
+        chance = np.stack([stream.random(12, dtype=np.float32) for stream in streams]).T[:, :, None, None]
         grain = np.stack([stream.standard_normal((size, size), dtype=np.float32) for stream in streams])
         across, down = (axis[None] for axis in np.meshgrid(*[(np.arange(size, dtype=np.float32) + 0.5) / size] * 2))
 
@@ -119,7 +120,7 @@ class Synthetic(DataSet):
         contrast = CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * chance[4, :, 0, 0]
         contrast = contrast * (1 - LOST_CONTRAST * self.bias * tone).astype(np.float32)
         faint = chance[10, :, 0, 0] < FAINT + MORE_FAINT * self.bias * tone
-        contrast = np.where(faint, 0.1 * contrast, contrast).astype(np.float32)
+        contrast = np.where(faint, GRADE * chance[11, :, 0, 0] * contrast, contrast).astype(np.float32)
         shade = SHADE * ((chance[5] - 0.5) * (across - 0.5) + (chance[6] - 0.5) * (down - 0.5)) + GRAIN * grain
         skin = SKIN[tone] + JITTER * (chance[7:10, :, 0, 0].T - 0.5)
         lesion = contrast[:, None] * TINT[tone]

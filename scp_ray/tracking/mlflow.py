@@ -40,7 +40,9 @@ class MLflowSink:
         found = self._client.get_experiment_by_name(sweep["name"])
         if found is None:
             artifacts = (self._root / "logs" / "mlflow").as_uri() if self._uri.startswith("sqlite:") else None
-            self._experiment: str = self._client.create_experiment(sweep["name"], artifact_location=artifacts)
+            self._experiment: str = self._client.create_experiment(
+                sweep["name"], artifact_location=artifacts, tags={"mlflow.experimentKind": "custom_model_development"}
+            )
         else:
             self._experiment = found.experiment_id
         sweep_id = f"{sweep['name']}-{sweep['created']:.3f}"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from scp_ray.config import Arm, ResolvedTrial, TrialConfig
+from scp_ray.config.identity import outline
 from scp_ray.ledger import Ledger
 
 
@@ -40,6 +41,18 @@ class Plan:
     def jobs(self) -> dict[str, Job]:
         """To do, by id."""
         return {job.id: job for job in self.to_do}
+
+    def weight_bytes(self) -> int:
+        """What the jobs to do can leave on disk: a model each, and a trial its last state and its selected round.
+
+        While a job runs, its state is there twice, each time with the optimizer's momentum.
+        """
+        total = 0
+        for job in self.to_do:
+            parameters = outline(job.config.backbone, job.config.dataset).module.parameters()
+            model = 4 * sum(parameter.numel() for parameter in parameters)
+            total += model if job.trial is None else 4 * model
+        return total
 
 
 def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False) -> Plan:
