@@ -38,7 +38,7 @@ class UnknownNameError(ConfigError):
     """A name that nothing answers to."""
 
     def __init__(self, kind: str, came: object, known: Iterable[str]) -> None:
-        known = sorted(known)
+        known = list(known)  # in the caller's order: layers have one of their own
         near = difflib.get_close_matches(str(came), known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"{kind} {came!r} not found.{hint} Known: {', '.join(known)}.")

@@ -56,7 +56,7 @@ class Registry(Generic[T]):
         """The class of that name. Raises UnknownNameError with the nearest one."""
         self._load()
         if name not in self._classes:
-            raise UnknownNameError(self.kind, name, self._classes)
+            raise UnknownNameError(self.kind, name, self.names())
         return self._classes[name]
 
 

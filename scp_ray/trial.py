@@ -6,7 +6,6 @@ keeps what is the caller's business, and so is the test split: its predictions a
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from scp_ray.backbones.layers import find_layer
 from scp_ray.data.batches import TrainFeed, eval_batches, place, scoring_batches
-from scp_ray.errors import ResourceError
+from scp_ray.devices import peak_memory_mb
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import fit_epochs
 from scp_ray.loop.rounds import PrunePlan, RoundUnderWay, Scorer, prune_steps
@@ -205,26 +204,6 @@ def local_scores(
     train = place(data.splits["train"], device)
     batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
     return criterion.score(learner, layer, batches)
-
-
-def choose_device(wanted: str, *, given_gpu: bool = False) -> torch.device:
-    """auto, cpu or cuda to a device. Raises ResourceError where a GPU is promised and CUDA is not there."""
-    available = torch.cuda.is_available()
-    if wanted == "cuda" or (wanted == "auto" and given_gpu):
-        if not available:
-            raise ResourceError(
-                "this trial was given a GPU, but torch sees no CUDA device. Install a CUDA build of torch, check the "
-                "driver (nvidia-smi), or set resources.device: cpu and resources.gpus_per_trial: 0."
-            )
-        return torch.device("cuda")
-    return torch.device("cpu" if wanted == "cpu" or not available else "cuda")
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The most memory held so far: of the GPU where there is one, else of the process (resident)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def _feed(config: TrialConfig, plan: TrainPlan, data: FairnessData, device: torch.device) -> TrainFeed:

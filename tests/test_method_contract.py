@@ -161,7 +161,7 @@ def test_several_optimizers_and_generators_resume_bit_for_bit(finished: Path) ->
     first = next(event for event in train_base(config, bases=teacher) if isinstance(event, Step))
     saved = first.snapshot()
     assert set(saved["optimizers"]) == {"network", "head"}
-    resumed = [event for event in train_base(config, bases=teacher, resume=saved) if isinstance(event, Result)][0]
+    resumed = next(event for event in train_base(config, bases=teacher, resume=saved) if isinstance(event, Result))
     stored = Ledger(finished).base_state(pupil().base_id)
     for key, value in resumed.learner.state_dict().items():
         assert torch.equal(value, stored[key]), key

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
 from scp_ray import __version__
 from scp_ray.cli import ls, report, status, sweep, track, trial
+from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
 
 _COMMANDS = {"sweep": sweep, "trial": trial, "status": status, "report": report, "track": track, "ls": ls}
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except ScpError as error:
         if getattr(options, "json", False):
-            print(json.dumps({"error": type(error).__name__, "faults": str(error).splitlines()}))
+            print_json({"error": type(error).__name__, "faults": str(error).splitlines()})
         print(f"scp-ray: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

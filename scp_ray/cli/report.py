@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
+
+from scp_ray.cli.output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +26,7 @@ def run(options: argparse.Namespace) -> int:
     table_path = folder / "fate-curves.csv"
     table.to_csv(table_path, index=False)
     if options.json:
-        rows = json.loads(table.to_json(orient="records"))
-        print(json.dumps({"table": rows, "files": [str(path) for path in (*files, table_path)]}))
+        print_json({"table": table.to_dict("records"), "files": [str(path) for path in (*files, table_path)]})
         return 0
     print(format_table(table))
     print(f"\n{caption(sweep)}\n")

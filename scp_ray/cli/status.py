@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from typing import Any
+
+from scp_ray.cli.output import print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         "failures": [{"id": key, **failure} for key, failure in failures.items()],
     }
     if options.json:
-        print(json.dumps(summary))
+        print_json(summary)
     else:
         _print(summary, trials, driver)
     return 1 if failures else 0

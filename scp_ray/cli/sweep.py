@@ -6,12 +6,12 @@ Running the same command again does nothing, goes on after an interruption, or r
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scp_ray.cli.output import print_json
 from scp_ray.cli.spaces import add_space_arguments, command_line, read_config
 
 if TYPE_CHECKING:
@@ -33,16 +33,17 @@ def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.lease import Lease
+    from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.tune.space import plan_jobs
 
     config = read_config(options)
     arms = config.arms()
-    ledger = Ledger(Path(options.out) / config.name)
+    ledger = Ledger(sweep_folder(options.out, config.name))
     if options.dry_run:
         plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
         _tell_plan(plan, arms, config.keep_models)
         if options.json:
-            print(json.dumps(_plan_summary(plan, ledger.root)))
+            print_json(_plan_summary(plan, ledger.root))
         return 0
     fresh = not ledger.root.exists()
     try:
@@ -72,7 +73,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
             "failed": {key: failure["reason"] for key, failure in outcome.failures.items()},
             "interrupted": outcome.interrupted,
         }
-        print(json.dumps(summary))
+        print_json(summary)
     _tell_outcome(outcome, ledger.root, rerun)
     if outcome.interrupted:
         return 75

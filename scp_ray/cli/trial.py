@@ -6,10 +6,9 @@ Use --set to name one: scp-ray trial SPACE --set grid.pr_c=[0.02] --set seeds=[3
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
+from scp_ray.cli.output import print_json
 from scp_ray.cli.spaces import add_space_arguments, read_config
 
 
@@ -23,11 +22,12 @@ def run(options: argparse.Namespace) -> int:
     """Train its bases where they are missing, then run it, into the same ledger as a sweep would."""
     import torch
 
+    from scp_ray.devices import choose_device
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.definition import define
     from scp_ray.ledger.files import write_json
     from scp_ray.ledger.lease import Lease
-    from scp_ray.trial import choose_device
+    from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.tune.record import record_base, record_trial
 
     config = read_config(options)
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     trial = arm.trials[0]
     torch.set_num_threads(config.resources.threads)
     device = choose_device(config.resources.device)
-    root = Path(options.out) / config.name
+    root = sweep_folder(options.out, config.name)
     with Lease(Ledger(root).driver) as lease:
         ledger = Ledger(root, token=lease.token)
         previous = ledger.definition() if ledger.definition_path.exists() else None
@@ -53,6 +53,6 @@ def run(options: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         if options.json:
-            print(json.dumps({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)}))
+            print_json({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)})
     print(f"Ledger: {root}", file=sys.stderr)
     return 0

@@ -56,11 +56,11 @@ def resolve(config: TrialConfig) -> ResolvedTrial:
     Raises UnknownNameError for a layer that does not exist (all are listed), ConfigError where the rounds would
     prune every channel, and whatever the data set or the weights have to say.
     """
-    layer = find_layer(outline(config.backbone, config.dataset).layers, config.layer)
+    layer = find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
     k = channels_per_round(config.pr_c, layer.channels) if config.criterion.prunes and config.pr_c else 0
     if k * config.rounds >= layer.channels:
         raise ConfigError(
-            f"pr_c {config.pr_c} prunes {k} of {layer.channels} channels of layer {layer.name} a round, so "
+            f"pr_c: {config.pr_c} prunes {k} of {layer.channels} channels of layer {layer.name} a round, so "
             f"{config.rounds} rounds would leave none. Allowed are at most {(layer.channels - 1) // k} rounds."
         )
     return ResolvedTrial(
@@ -122,9 +122,9 @@ def _data_identity(data_set: DataSet) -> dict[str, str | int]:
 
 
 @lru_cache
-def outline(backbone: Backbone, data_set: DataSet) -> Network:
-    """The backbone's layers for this data set, without weights."""
-    return backbone.outline(len(data_set.class_names), image_size=data_set.image_size)
+def outline(backbone: Backbone, image_size: int) -> Network:
+    """The backbone's layers, without weights; they do not depend on the number of classes."""
+    return backbone.outline(2, image_size=image_size)
 
 
 def _digest(identity: dict[str, Any]) -> str:

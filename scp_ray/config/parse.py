@@ -17,9 +17,19 @@ from scp_ray.registry import Registry
 
 T = TypeVar("T")
 Faults = list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What a type cannot say of a field's value, as part of its annotation."""
+
+    holds: Callable[[Any], bool]
+    words: str  # completes "allowed is ..."
+
+
 Reader = Callable[[Any, str, Faults], Any]
 _COMPARISONS = {annotated_types.Gt: ">", annotated_types.Ge: ">=", annotated_types.Lt: "<", annotated_types.Le: "<="}
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}
 
 
 def read_fields(
@@ -67,10 +77,13 @@ def read_value(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     if dataclasses.is_dataclass(kind):
         return read_fields(kind, value, path, faults)  # type: ignore[arg-type]
     try:
-        return _adapter(kind).validate_python(value)
+        checked = _adapter(kind).validate_python(value)
+        if all(rule.holds(checked) for rule in _rules(kind)):
+            return checked
     except ValidationError:
-        faults.append(f"{path}: got {_shown(value)}; allowed is {describe(kind)}.")
-        return None
+        pass  # said below, in our words
+    faults.append(f"{path}: got {_shown(value)}; allowed is {describe(kind)}.")
+    return None
 
 
 def read_plugin(registry: Registry[T], data: Any, path: str, faults: Faults) -> T | None:
@@ -100,6 +113,8 @@ def unknown_key(path: str, key: object, known: Mapping[str, Any]) -> str:
 def describe(kind: Any) -> str:
     """A type annotation in words, e.g. "a number > 0 and < 1"."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if rules := _rules(kind):
+        return " and ".join(rule.words for rule in rules)
     if origin is Annotated:
         bounds = [f"{_COMPARISONS[type(m)]} {_bound(m):g}" for m in arguments[1:] if type(m) in _COMPARISONS]
         return f"{describe(arguments[0])} {' and '.join(bounds)}".strip()
@@ -109,7 +124,13 @@ def describe(kind: Any) -> str:
         return " or ".join(describe(part) for part in arguments if part is not type(None))
     if origin in (list, tuple):
         return f"a list, each {describe(arguments[0])}"
+    if origin is dict:
+        return _WORDS[dict]
     return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)} by name")
+
+
+def _rules(kind: Any) -> list[Rule]:
+    return [part for part in getattr(kind, "__metadata__", ()) if isinstance(part, Rule)]
 
 
 def _bound(bound: Any) -> float:

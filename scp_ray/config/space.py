@@ -14,27 +14,34 @@ from annotated_types import Ge, Gt, Le
 from scp_ray.backbones.base import backbones
 from scp_ray.backbones.layers import find_layer
 from scp_ray.config.identity import ResolvedTrial, outline, resolve
-from scp_ray.config.parse import Faults, read_fields, read_plugin
+from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.trial import TrialConfig
 from scp_ray.config.yaml import set_path
 from scp_ray.data.base import datasets
 from scp_ray.errors import ConfigError, ScpError
+
+Raw = dict[str, Any]
+_NAME = Rule(
+    lambda name: bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)),
+    "text that can name a folder: letters, digits, '.', '_' and '-', a letter or digit first, at most 100",
+)
+_SEEDS = Rule(
+    lambda seeds: 0 < len(seeds) == len(set(seeds)), "a list of different seeds, each a whole number >= 0, at least one"
+)
+_SHARE = Rule(
+    lambda gpus: gpus == "auto" or gpus <= 1 or gpus == int(gpus), "'auto' or a number >= 0, above 1 only whole numbers"
+)
 
 
 @dataclass(frozen=True)
 class Resources:
     """What one trial may use. None of it changes a trial's identity."""
 
-    gpus_per_trial: Literal["auto"] | Annotated[float, Ge(0)] = "auto"
+    gpus_per_trial: Annotated[Literal["auto"] | Annotated[float, Ge(0)], _SHARE] = "auto"
     cpus_per_trial: Annotated[int, Ge(1)] = 4
     threads_per_trial: Annotated[int, Ge(1)] | None = None  # torch threads; as many as CPUs unless given
     scorers: Annotated[int, Ge(0), Le(0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    def __post_init__(self) -> None:
-        gpus = self.gpus_per_trial
-        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
-            raise ConfigError(f"gpus_per_trial: got {gpus:g}; above 1 only whole numbers are allowed.")
 
     @property
     def threads(self) -> int:
@@ -55,34 +62,28 @@ class Arm:
 class SweepConfig:
     """A checked search space."""
 
-    name: str
+    name: Annotated[str, _NAME]
     trial: dict[str, Any]  # as written: arms are made by overriding paths in it
     grid: dict[str, list[Any]] = field(default_factory=dict)
-    seeds: list[Annotated[int, Ge(0)]] = field(default_factory=lambda: [0])
+    seeds: Annotated[list[Annotated[int, Ge(0)]], _SEEDS] = field(default_factory=lambda: [0])
     resources: Resources = field(default_factory=Resources)
     checkpoint_minutes: Annotated[float, Gt(0)] = 10
     keep_models: Literal["selected", "front", "none"] = "front"
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
-            raise ConfigError(
-                f"name: got {self.name!r}; it names a folder: letters, digits, '.', '_' and '-', at most 100."
-            )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ConfigError(f"seeds: got {self.seeds}; allowed is a list of different seeds, at least one.")
-        for axis, values in self.grid.items():
-            if not values:
-                raise ConfigError(f"grid.{axis}: got an empty list; an axis needs at least one value.")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SweepConfig:
         """From plain data, with every arm read once. Raises ConfigError with all faults."""
         faults: Faults = []
         config = read_fields(cls, data, "", faults, {"trial": _mapping, "grid": _mapping_of_lists})
-        if config is not None:
-            config._read_arms(faults)
+        trial, grid = data.get("trial"), data.get("grid", {})
+        if isinstance(trial, dict):
+            raws = [raw for _, raw in _combinations(trial, _mapping_of_lists(grid, "grid", []), faults)]
+            for raw in raws:
+                _read_trial(raw, faults)
+            if faults:  # what lies deeper (tables, layers) is told along with it, for what can be read
+                for raw in raws:
+                    _check_deeper(raw, faults)
         if config is None or faults:
-            faults += _faults_below(data)
             raise ConfigError(list(dict.fromkeys(faults)))
         return config
 
@@ -93,11 +94,16 @@ class SweepConfig:
         """
         faults: Faults = []
         arms = []
-        for settings, config in self._read_arms(faults):
+        for settings, raw in _combinations(self.trial, self.grid, faults):
+            before = len(faults)
+            config = _read_trial(raw, faults)
+            _check_deeper(raw, faults)
+            if config is None or len(faults) > before:
+                continue
             try:
                 trials = tuple(resolve(replace(config, seed=seed)) for seed in self.seeds)
             except ConfigError as error:
-                faults += [f"trial: {fault}" for fault in error.faults]
+                faults += [f"trial.{fault}" for fault in error.faults]
             except ScpError as error:
                 faults.append(f"trial: {error}")
             else:
@@ -106,52 +112,47 @@ class SweepConfig:
             raise ConfigError(list(dict.fromkeys(faults)))
         return arms
 
-    def _read_arms(self, faults: Faults) -> list[tuple[dict[str, Any], TrialConfig]]:
-        arms = []
-        for values in itertools.product(*self.grid.values()):
-            settings = dict(zip(self.grid, values, strict=True))
-            raw = {"trial": copy.deepcopy(self.trial)}
-            try:
-                for axis, value in settings.items():
-                    set_path(raw, f"trial.{axis}", value)
-            except ConfigError as error:
-                faults.extend(error.faults)
-                continue
-            config = _read_trial(raw, faults)
-            if config is not None:
-                arms.append((settings, config))
-        return arms
+
+def _combinations(trial: Raw, grid: Mapping[str, list[Any]], faults: Faults) -> list[tuple[dict[str, Any], Raw]]:
+    """The settings of each arm with the raw trial that they make."""
+    made = []
+    for values in itertools.product(*grid.values()):
+        settings = dict(zip(grid, values, strict=True))
+        raw = {"trial": copy.deepcopy(trial)}
+        try:
+            for axis, value in settings.items():
+                set_path(raw, f"trial.{axis}", value)
+        except ConfigError as error:
+            faults.extend(error.faults)
+        else:
+            made.append((settings, raw["trial"]))
+    return made
 
 
-def _read_trial(raw: dict[str, Any], faults: Faults) -> TrialConfig | None:
-    if "seed" in raw["trial"]:
+def _read_trial(raw: Raw, faults: Faults) -> TrialConfig | None:
+    if "seed" in raw:
         faults.append("trial.seed: seeds stand at the top of the file (seeds: [0, 1, ...]), the same for every arm.")
-        return None
-    return TrialConfig.read(raw["trial"], "trial", faults)
+        raw = {key: value for key, value in raw.items() if key != "seed"}
+    return TrialConfig.read(raw, "trial", faults)
 
 
-def _faults_below(data: Mapping[str, Any]) -> list[str]:
-    """What else is wrong with a definition that cannot be read as a whole, so that all faults are told at once."""
-    faults: Faults = []
-    trial = data.get("trial")
-    if not isinstance(trial, dict):
-        return faults
-    grid = data.get("grid")
-    axes = grid if isinstance(grid, dict) else {}
-    _read_trial({"trial": {axis: values[0] for axis, values in axes.items() if isinstance(values, list) and values
-                           and "." not in axis} | trial}, faults)  # fmt: skip
-    data_set = read_plugin(datasets, trial.get("dataset"), "trial.dataset", [])
-    backbone = read_plugin(backbones, trial.get("backbone"), "trial.backbone", [])
+def _check_deeper(raw: Raw, faults: Faults) -> None:
+    """Faults that need the tables or the network: each is looked for where its own parts can be read."""
+    data_set = read_plugin(datasets, raw.get("dataset"), "", [])
+    backbone = read_plugin(backbones, raw.get("backbone"), "", [])
+    if data_set is not None:
+        _note(lambda: data_set.table(), "trial.dataset", faults)
+    layer = raw.get("layer", -1)
+    if data_set is not None and backbone is not None and isinstance(layer, int | str):
+        size = data_set.image_size
+        _note(lambda: find_layer(outline(backbone, size).layers, layer), "trial.layer", faults)
+
+
+def _note(check: Any, path: str, faults: Faults) -> None:
     try:
-        if data_set is not None:
-            data_set.table()
-            if backbone is not None:
-                layers = outline(backbone, data_set).layers
-                for wanted in (trial.get("layer", -1), *axes.get("layer", [])):
-                    find_layer(layers, wanted)
+        check()
     except ScpError as error:
-        faults.append(f"trial: {error}")
-    return faults
+        faults.append(f"{path}: {error}")
 
 
 def arm_label(settings: Mapping[str, Any]) -> str:
@@ -174,7 +175,13 @@ def _mapping(value: Any, path: str, faults: Faults) -> dict[str, Any]:
 
 
 def _mapping_of_lists(value: Any, path: str, faults: Faults) -> dict[str, list[Any]]:
-    if not isinstance(value, dict) or not all(isinstance(axis, list) for axis in value.values()):
+    if not isinstance(value, dict):
         faults.append(f"{path}: got {value!r}; allowed is a mapping of paths below trial to lists of values.")
         return {}
-    return value
+    axes = {}
+    for axis, values in value.items():
+        if isinstance(axis, str) and isinstance(values, list) and values:
+            axes[axis] = values
+        else:
+            faults.append(f"{path}.{axis}: got {values!r}; an axis needs a list of at least one value.")
+    return axes

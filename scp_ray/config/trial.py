@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from scp_ray.backbones.base import Backbone, backbones
-from scp_ray.config.parse import Faults, Reader, read_fields, read_plugin
+from scp_ray.config.parse import Faults, Reader, Rule, read_fields, read_plugin
 from scp_ray.criteria.base import Criterion, criteria
 from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError
@@ -27,6 +27,17 @@ _READERS: dict[str, Reader] = {
 }
 
 
+_NO_RATIO = "pr_c: missing; it is the share of channels pruned per round, a number > 0 and < 1."
+
+
+def _is_select(rule: str) -> bool:
+    try:
+        parse_select(rule)
+    except ConfigError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class TrialConfig:
     """Data, backbone, base method, criterion, pruning ratio, layer, plans and seed."""
@@ -41,19 +52,21 @@ class TrialConfig:
     train: TrainPlan = field(default_factory=TrainPlan)
     fine_tune: TrainPlan = field(default_factory=TrainPlan)
     stop: StopRule = field(default_factory=StopRule)
-    select: str = "best_val_fate"
+    select: Annotated[str, Rule(_is_select, "'best_val_fate', 'last' or 'round:n', e.g. 'round:3'")] = "best_val_fate"
     mask: Literal["full", "released"] = "full"  # released: a pruned convolution keeps its bias
     seed: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        parse_select(self.select)
         if self.pr_c is None and self.criterion.prunes:
-            raise ConfigError("pr_c: missing; it is the share of channels pruned per round, a number > 0 and < 1.")
+            raise ConfigError(_NO_RATIO)
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str, faults: Faults) -> TrialConfig | None:
         """From plain data; faults are added to ``faults``, and then the result is None."""
         given = {"method": "vanilla", "criterion": "snnl"} | dict(data)
+        criterion = read_plugin(criteria, given["criterion"], path, [])
+        if criterion is not None and criterion.prunes and given.get("pr_c") is None:
+            faults.append(f"{path}.{_NO_RATIO}")
         return read_fields(cls, given, path, faults, _READERS)
 
     @classmethod
@@ -62,7 +75,7 @@ class TrialConfig:
         faults: Faults = []
         config = cls.read(data, "trial", faults)
         if config is None:
-            raise ConfigError(faults)
+            raise ConfigError(list(dict.fromkeys(faults)))
         return config
 
     def as_dict(self) -> dict[str, Any]:

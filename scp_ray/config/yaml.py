@@ -19,12 +19,16 @@ class _Loader(yaml.SafeLoader):
     """YAML that reads 1e-4 as a number (YAML 1.1 wants 1.0e-4) and refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        seen: set[str] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise ConfigError(f"{key!r} is given twice, the second time in line {key_node.start_mark.line + 1}.")
-            seen.add(key)
+            line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"line {line}: a key has to be a word, not a list or a mapping.")
+            if key_node.value in seen:
+                raise ConfigError(f"{key_node.value!r} is given twice, the second time in line {line}.")
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -59,7 +63,11 @@ def read_space(space: str, *, profile: str | None = None, overrides: Sequence[st
     Raises ConfigError for broken YAML, an unknown profile or an override that is no path=value.
     """
     path = find_space(space)
-    data = _load(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8: {error}. Save it as UTF-8.") from error
+    data = _load(text, str(path))
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a search space is a mapping with name, trial and grid; got {type(data).__name__}.")
     profiles = data.pop("profiles", None) or {}
@@ -68,7 +76,13 @@ def read_space(space: str, *, profile: str | None = None, overrides: Sequence[st
     if profile is not None:
         if profile not in profiles:
             raise UnknownNameError(f"{path}: profile", profile, profiles)
-        for key, value in (profiles[profile] or {}).items():
+        changes = profiles[profile] or {}
+        if not isinstance(changes, Mapping) or not all(isinstance(key, str) for key in changes):
+            raise ConfigError(
+                f"{path}: profile {profile}: got {changes!r}; allowed is a mapping of dotted paths to values, "
+                "e.g. trial.rounds: 2."
+            )
+        for key, value in changes.items():
             set_path(data, key, value)
     for override in overrides:
         key, found, text = override.partition("=")

@@ -21,7 +21,8 @@ _PACKAGES = ("scp_ray", "torch", "torchvision", "ray", "numpy", "pandas", "pyarr
 def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
     """The sweep's record; arms of an earlier definition stay, an arm of the same label is brought up to date."""
     entries = {entry["label"]: entry for entry in (previous or {}).get("arms", [])}
-    entries |= {arm.label: _arm_entry(arm) for arm in arms}
+    for arm in arms:
+        entries[arm.label] = _joined(entries.get(arm.label), _arm_entry(arm))
     now = time.time()
     return {
         "format": FORMAT,
@@ -55,6 +56,21 @@ def _arm_entry(arm: Arm) -> dict[str, Any]:
             for trial in arm.trials
         ],
     }
+
+
+def _joined(before: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
+    """Seeds that an earlier definition of the same arm had stay; those of an arm that has changed do not."""
+    if before is None or _what_counts(before["config"]) != _what_counts(entry["config"]):
+        return entry
+    trials = {trial["seed"]: trial for trial in (*before["trials"], *entry["trials"])}
+    return entry | {"trials": [trials[seed] for seed in sorted(trials)]}
+
+
+def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
+    """An arm's configuration without what makes no other trial of it."""
+    left_out = {"rounds", "select", "dataset"} | (set() if config["stop"]["enforce"] else {"stop"})
+    dataset = {key: value for key, value in config["dataset"].items() if key != "root"}
+    return {key: value for key, value in config.items() if key not in left_out} | {"dataset": dataset}
 
 
 def _versions() -> dict[str, str]:

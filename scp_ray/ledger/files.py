@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,7 +38,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             f"cannot write {path}: {error}. Free space or choose another --out, then try again."
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # gone after the rename; where the folder is no folder there is none
+            beside.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -29,7 +28,6 @@ class Lease:
 
     def __enter__(self) -> Lease:
         """Take the lease. Raises SweepHeldError where a living driver has it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         while not self._create():
             self._clear_dead()
         self._thread.start()
@@ -45,13 +43,17 @@ class Lease:
         return {"host": socket.gethostname(), "pid": os.getpid(), "token": self.token, "heartbeat": time.time()}
 
     def _create(self) -> bool:
+        """Made beside and linked into place, so that nobody ever sees it empty; False where it is taken."""
+        beside = self.path.with_name(f".{self.path.name}.new.{self.token}")
+        write_json(beside, self._content())
         try:
-            with self.path.open("x", encoding="utf-8") as file:
-                json.dump(self._content(), file)
+            os.link(beside, self.path)
         except FileExistsError:
             return False
         except OSError as error:
             raise LedgerError(f"cannot write {self.path}: {error}. Choose another --out.") from error
+        finally:
+            beside.unlink()
         return True
 
     def _clear_dead(self) -> None:
@@ -77,7 +79,10 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            if not holds(self.path, self.token):
+            content = _read(self.path)
+            if content is None:
+                continue  # put aside for a moment by a driver that looks whether this one is alive
+            if content["token"] != self.token:
                 return
             write_json(self.path, self._content())
 
@@ -98,7 +103,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = read_json(path)
     except LedgerError:
-        # missing, or not yet written by the driver that made it this very moment
         return None
     return content if {"host", "pid", "token", "heartbeat"} <= content.keys() else None
 

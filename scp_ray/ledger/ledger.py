@@ -33,13 +33,22 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
+def sweep_folder(out: str, name: str) -> Path:
+    """DIR/<name>. Raises LedgerError for what is no path."""
+    return _local(out) / name
+
+
+def _local(folder: Path | str) -> Path:
+    if "://" in str(folder):
+        raise LedgerError(f"{folder}: a sweep's folder has to be a local path or a mounted one.")
+    return Path(folder)
+
+
 class Ledger:
     """A sweep's folder. With a lease token, nothing is committed once another driver holds the sweep."""
 
     def __init__(self, root: Path | str, *, token: str | None = None) -> None:
-        if "://" in str(root):
-            raise LedgerError(f"--out {root}: a sweep's folder has to be a local path or a mounted one.")
-        self.root = Path(root).absolute()
+        self.root = _local(root).absolute()
         self.driver = self.root / "driver.json"
         self.token = token
 

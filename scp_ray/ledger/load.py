@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from scp_ray.errors import LedgerError
 from scp_ray.ledger.files import read_table
 from scp_ray.ledger.ledger import Ledger, rows_done
-from scp_ray.loop.stopping import select_round
+from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
 
 
 class Sweep:
@@ -93,12 +93,16 @@ def _standing(
     failed = next((failures[key] for key in (entry["trial_id"], entry["base_id"]) if key in failures), None)
     if rounds is None:
         return {"status": "failed" if failed else "waiting", "rounds_done": 0, "selected_round": None}
-    fates = rounds[f"val_fate_{config['stop']['gap']}_base"]
-    selected = select_round(config["select"], list(fates), list(rounds["stop_reason"]))
+    # an arm is read by its own rules: the trial may be another arm's too, with more rounds or another stop rule
+    asked = rounds[rounds["round"] <= config["rounds"]]
+    rule = StopRule(**config["stop"])
+    standings = [Standing(*pair) for pair in zip(asked["val_f1"], asked[f"val_{rule.gap}"], strict=True)]
+    fates = list(asked[f"val_fate_{rule.gap}_base"])
+    selected = select_round(config["select"], fates, stop_reasons(standings, rule))
     last = {str(key): value for key, value in rounds.iloc[-1].items()}
     done = rows_done([last], config["rounds"])
     status = "done" if done else "failed" if failed else "started"
-    return {"status": status, "rounds_done": int(rounds["round"].max()), "selected_round": selected}
+    return {"status": status, "rounds_done": int(asked["round"].max()), "selected_round": selected}
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -27,29 +27,28 @@ class States:
         self._folder = folder
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Over the older generation. ``state`` is a nested dict of tensors and plain values."""
-        numbers = {name: note["generation"] for name, note in self._notes().items()}
-        oldest = min(GENERATIONS, key=lambda name: numbers.get(name, 0))
+        """Over the older generation, or over a damaged one. ``state`` is a nested dict of tensors and plain values."""
+        whole = self._whole()
+        oldest = min(GENERATIONS, key=lambda name: whole.get(name, 0))
         path = self._folder / f"{oldest}.state"
         with replacing(path) as file:
             torch.save(dict(state), file)
-        note = {"generation": max(numbers.values(), default=0) + 1, "sha256": _digest(path)}
+        note = {"generation": max(whole.values(), default=0) + 1, "sha256": _digest(path)}
         write_json(path.with_suffix(".json"), note)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest generation whose checksum fits, or None."""
-        notes = self._notes()
-        for name in sorted(notes, key=lambda name: -notes[name]["generation"]):
-            path = self._folder / f"{name}.state"
-            if path.exists() and _digest(path) == notes[name]["sha256"]:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return state
-        return None
+        """The newest generation that is whole, or None."""
+        whole = self._whole()
+        if not whole:
+            return None
+        newest = max(whole, key=lambda name: whole[name])
+        state: dict[str, Any] = torch.load(self._folder / f"{newest}.state", map_location="cpu", weights_only=True)
+        return state
 
     def keep_newest(self) -> None:
         """Drop the older generation: the trial is done, and only more rounds could want its state."""
-        notes = self._notes()
-        for name in sorted(notes, key=lambda name: notes[name]["generation"])[:-1]:
+        whole = self._whole()
+        for name in set(GENERATIONS) - {max(whole, key=lambda name: whole[name], default="")}:
             for suffix in (".json", ".state"):
                 (self._folder / name).with_suffix(suffix).unlink(missing_ok=True)
 
@@ -58,17 +57,18 @@ class States:
         if self._folder.exists():
             shutil.rmtree(self._folder)
 
-    def _notes(self) -> dict[str, dict[str, Any]]:
-        """Number and checksum of each generation that has them."""
-        notes = {}
+    def _whole(self) -> dict[str, int]:
+        """The numbers of the generations whose checksum fits."""
+        numbers = {}
         for name in GENERATIONS:
+            path = self._folder / f"{name}.state"
             try:
-                note = read_json(self._folder / f"{name}.json")
+                note = read_json(path.with_suffix(".json"))
             except LedgerError:
-                continue  # missing, or damaged: then the other generation counts
-            if {"generation", "sha256"} <= note.keys():
-                notes[name] = note
-        return notes
+                continue  # missing or damaged: then the other generation counts
+            if path.exists() and note.get("sha256") == _digest(path):
+                numbers[name] = int(note["generation"])
+        return numbers
 
 
 def _digest(path: Path) -> str:

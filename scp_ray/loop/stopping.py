@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
 from annotated_types import Ge
@@ -53,6 +54,11 @@ def stop_reason(first: Standing, before: Standing, now: Standing, rule: StopRule
             f"an improvement below th_fair {rule.th_fair:g}"
         )
     return ""
+
+
+def stop_reasons(standings: Sequence[Standing], rule: StopRule) -> list[str]:
+    """``stop_reason`` of every round, round 0 (never stopped at) first."""
+    return ["", *(stop_reason(standings[0], *pair, rule) for pair in pairwise(standings))]
 
 
 def parse_select(rule: str) -> tuple[str, int | None]:

@@ -20,22 +20,27 @@ def fate_table(sweep: Sweep) -> pd.DataFrame:
     """
     if not len(sweep.rounds):
         raise LedgerError(f"{sweep.ledger.root} has no rounds yet. See scp-ray status {sweep.ledger.root}")
-    trials = sweep.trials[["arm", "trial_id"]]
-    rows = trials.merge(sweep.rounds[["trial_id", "round", *_MEASURES.values()]], on="trial_id")
+    rows = _rounds_of_arms(sweep)
     groups = rows.groupby(["arm", "round"], sort=False)
     table = groups.size().rename("seeds").to_frame()
     for name, column in _MEASURES.items():
         table[f"{name}_mean"] = groups[column].mean()
         table[f"{name}_std"] = groups[column].std()
     table["undefined"] = groups[_MEASURES["fate"]].apply(lambda values: int(values.isna().sum()))
-    order = {arm: position for position, arm in enumerate(dict.fromkeys(trials["arm"]))}
+    order = {arm: position for position, arm in enumerate(dict.fromkeys(sweep.trials["arm"]))}
     return table.reset_index().sort_values(["arm", "round"], key=lambda c: c.map(order) if c.name == "arm" else c)
 
 
 def fate_points(sweep: Sweep) -> pd.DataFrame:
     """A row per arm, seed and round: columns arm, round, fate."""
-    rows = sweep.trials[["arm", "trial_id"]].merge(sweep.rounds, on="trial_id")
+    rows = _rounds_of_arms(sweep)
     return rows.rename(columns={_MEASURES["fate"]: "fate"})[["arm", "round", "fate"]]
+
+
+def _rounds_of_arms(sweep: Sweep) -> pd.DataFrame:
+    """A row per arm, seed and round that the arm asked for: a trial that arms share may have more."""
+    rows = sweep.trials[["arm", "trial_id", "rounds_asked"]].merge(sweep.rounds, on="trial_id")
+    return rows[rows["round"] <= rows["rounds_asked"]]
 
 
 def format_table(table: pd.DataFrame) -> str:

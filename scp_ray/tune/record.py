@@ -17,7 +17,7 @@ from scp_ray.ledger.ledger import Row, rows_done
 from scp_ray.ledger.rows import base_row, copied_row, round_row
 from scp_ray.ledger.states import States
 from scp_ray.loop.rounds import kept_channels
-from scp_ray.loop.stopping import Standing, select_round
+from scp_ray.loop.stopping import Standing, select_round, stop_reasons
 from scp_ray.maths.report import FairnessReport
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import FairnessData, Learner, PrunableLayer
@@ -75,7 +75,7 @@ def record_trial(
         device=device,
         bases=_needed_states(config, ledger),
         reference=vanilla,
-        history=[Standing(row["val_f1"], row[f"val_{config.stop.gap}"]) for row in rows],
+        history=_standings(trial, rows),
         resume=resume,
         score=partial(_shared_scores, trial, ledger, data, device),
     )
@@ -117,8 +117,13 @@ def _where_to_go_on(states: States, rows: list[Row]) -> tuple[State | None, list
 
 
 def _selected(trial: ResolvedTrial, rows: Sequence[Row]) -> int:
-    fates = [row[f"val_fate_{trial.config.stop.gap}_base"] for row in rows]
-    return select_round(trial.config.select, fates, [row["stop_reason"] for row in rows])
+    rule = trial.config.stop
+    fates = [row[f"val_fate_{rule.gap}_base"] for row in rows]
+    return select_round(trial.config.select, fates, stop_reasons(_standings(trial, rows), rule))
+
+
+def _standings(trial: ResolvedTrial, rows: Sequence[Row]) -> list[Standing]:
+    return [Standing(row["val_f1"], row[f"val_{trial.config.stop.gap}"]) for row in rows]
 
 
 def _shared_scores(

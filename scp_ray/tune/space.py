@@ -49,7 +49,7 @@ class Plan:
         """
         total = 0
         for job in self.to_do:
-            parameters = outline(job.config.backbone, job.config.dataset).module.parameters()
+            parameters = outline(job.config.backbone, job.config.dataset.image_size).module.parameters()
             model = 4 * sum(parameter.numel() for parameter in parameters)
             total += model if job.trial is None else 4 * model
         return total
@@ -61,10 +61,10 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     bases: dict[str, Job] = {}
     shared = 0
     for arm in arms:
+        shared += any(trial.trial_id in trials for trial in arm.trials)
         for trial in arm.trials:
             job = Job(trial.trial_id, f"{arm.label}, seed={trial.config.seed}", trial.config, trial, ())
             known = trials.get(job.id)
-            shared += known is not None
             if known is None or known.config.rounds < job.config.rounds:
                 trials[job.id] = replace(job, requires=tuple(trial.bases()))
             ordered = trial.bases()

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from ray import tune
 
+from scp_ray.devices import choose_device
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import Row, rows_done
-from scp_ray.trial import choose_device
 from scp_ray.tune.record import record_base, record_trial
 from scp_ray.tune.space import Job
 
