@@ -258,3 +258,11 @@ def test_no_file_is_too_long_to_be_read_in_one_go():
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
     too_long = {path.relative_to(ROOT).as_posix(): n for path, n in lengths.items() if n > LONGEST_FILE}
     assert too_long == {}
+
+
+def test_the_cluster_launcher_takes_cluster_yaml():
+    """Ray's own schema for ``ray up``."""
+    import yaml
+    from ray.autoscaler._private.util import validate_config
+
+    validate_config(yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8")))
