@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from scp_ray.errors import ResourceError
+
+_STATUS = Path("/proc/self/status")
 
 
 def choose_device(wanted: str, *, given_gpu: bool = False) -> torch.device:
@@ -22,8 +26,20 @@ def choose_device(wanted: str, *, given_gpu: bool = False) -> torch.device:
     return torch.device("cpu" if wanted == "cpu" or not available else "cuda")
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Start measuring anew: a worker runs one job after another."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _STATUS.exists():
+        with suppress(OSError):  # not every container may; the peak is then the process's
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory held so far: of the GPU where there is one, else of the process (resident)."""
+    """The most memory held since the last reset: of the GPU where there is one, else of the process (resident)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if _STATUS.exists():
+        peak = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

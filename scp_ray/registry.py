@@ -31,7 +31,7 @@ class Registry(Generic[T]):
 
         def add(cls: type[T]) -> type[T]:
             taken = self._classes.get(name)
-            if taken is not None and taken.__qualname__ != cls.__qualname__:
+            if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise ValueError(f"{self.kind} {name!r} is registered twice: {taken!r} and {cls!r}. Rename one.")
             cls.plugin_name = name  # type: ignore[attr-defined]
             self._classes[name] = cls

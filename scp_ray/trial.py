@@ -22,7 +22,6 @@ from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import fit_epochs
 from scp_ray.loop.rounds import PrunePlan, RoundUnderWay, Scorer, prune_steps
 from scp_ray.loop.stopping import Standing
-from scp_ray.maths.channels import channels_per_round
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.maths.report import FairnessReport
 from scp_ray.modes import drawing_from
@@ -144,6 +143,9 @@ def run_trial(
         base = BaseModel(state_to_cpu(final.learner.state_dict()), final.val.report)
     learner = build_learner(config, data, bases or {}).to(device)
     load_masked_state_(learner, resume["learner"] if resume else base.state)
+    if resume and resume["round"] and resume["round"] < len(history or ()):
+        # state is saved before a round's end is evaluated: what the method then chose is chosen again
+        _calibrated(config, learner, data, device, reference)
     layer = find_layer(learner.layers, config.layer)
     standings = history or [Standing(base.val.f1_mean, base.val.gap(config.stop.gap))]
     under_way = _under_way(resume) if resume and resume["round"] == len(standings) else None
@@ -192,7 +194,7 @@ def _backbone(config: TrialConfig, data: FairnessData) -> Callable[[], Any]:
 
 def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
     """How the loop prunes this trial."""
-    k = channels_per_round(config.pr_c, layer.channels) if config.criterion.prunes and config.pr_c else 0
+    k = config.criterion.count(config.pr_c, layer.channels)
     return PrunePlan(k, config.rounds, config.fine_tune, config.stop, mask_bias=config.mask == "full")
 
 

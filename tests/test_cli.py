@@ -463,10 +463,12 @@ def test_status_counts_what_is_done(done):
 
 
 def test_status_names_a_failure_and_ends_with_1(miniature, tmp_path):
-    ask("trial", miniature, "--out", tmp_path / "results", "--set", "seeds=[0, 1]", "--set", "trial.rounds=0")
-    root = tmp_path / "results" / "miniature"
-    (arm,) = json.loads((root / "sweep.json").read_text())["arms"]
-    second = arm["trials"][1]["trial_id"]
+    ask("trial", miniature, "--out", tmp_path / "results", "--set", "trial.rounds=0")
+    root, second = tmp_path / "results" / "miniature", "5ec0d0000000beef"
+    sweep = json.loads((root / "sweep.json").read_text())
+    other = {"seed": 1, "trial_id": second, "base_id": "ba5e000000000000", "vanilla_id": "ba5e000000000000"}
+    sweep["arms"][0]["trials"].append(other)
+    (root / "sweep.json").write_text(json.dumps(sweep))
     failure = {"id": second, "label": "pr_c=0.05, seed=1", "reason": "the loss became nan", "rerun": "scp-ray sweep x"}
     (root / "failures").mkdir()
     (root / "failures" / f"{second}.json").write_text(json.dumps(failure))

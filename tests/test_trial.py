@@ -172,8 +172,15 @@ def test_more_rounds_continue_the_same_trial(undisturbed: Path, tmp_path: Path) 
     same_ledgers(undisturbed, tmp_path)
 
 
-def test_a_finished_trial_is_left_alone(undisturbed: Path) -> None:
-    assert list(record_trial(trial(), Ledger(undisturbed), device=CPU)) == []
+def test_a_finished_trial_is_told_again_and_left_alone(undisturbed: Path) -> None:
+    """As after a worker that died between its last commit and its report: the same rows, no file touched."""
+    files = {path: path.read_bytes() for path in undisturbed.rglob("*.parquet")}
+    rows = list(record_trial(trial(), Ledger(undisturbed), device=CPU))
+    assert [row["round"] for row in rows] == [0, 1, 2]
+    assert {path: path.read_bytes() for path in undisturbed.rglob("*.parquet")} == files
+    config = trial().bases()[trial().base_id]
+    assert record_base(config, Ledger(undisturbed), device=CPU)["time"] == rows[0]["time"]
+    assert {path: path.read_bytes() for path in undisturbed.rglob("*.parquet")} == files
 
 
 def test_first_scores_are_made_once_for_all_arms(undisturbed: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -22,6 +23,10 @@ class Backbone:
     weights: str = "none"
     imagenet_name: ClassVar[str | None] = None  # torchvision's name of the model, where it has ImageNet weights
     ignored: ClassVar[tuple[str, ...]] = ()  # parts of names of convolutions that do not count as layers
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("none", "imagenet"):
+            object.__setattr__(self, "weights", str(Path(self.weights).absolute()))  # workers may start elsewhere
 
     def module(self, num_classes: int) -> nn.Module:
         """A randomly initialised module with ``num_classes`` outputs, drawn from the default generator."""
@@ -56,6 +61,10 @@ class Backbone:
             module = self.module(num_classes)
             image = torch.zeros(1, 3, image_size, image_size)
         return Network(module, trace_layers(module, image, ignored=self.ignored))
+
+    def check_weights(self) -> None:
+        """Fetch what has to be fetched, once, before anything starts. Raises BackboneError where it cannot be had."""
+        load_weights(self.weights, self.imagenet_name)
 
     def weights_digest(self) -> str:
         """What identifies the initial weights: part of a trial's identity."""

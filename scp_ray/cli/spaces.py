@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,9 +37,12 @@ def read_config(options: argparse.Namespace) -> SweepConfig:
 
 
 def command_line(options: argparse.Namespace, command: str, *more: str) -> str:
-    """The command that asks for the same again."""
-    words = ["scp-ray", command, options.space, "--out", options.out]
+    """The command that asks for the same again, from any folder but for relative paths in --set."""
+    space = str(Path(options.space).absolute()) if Path(options.space).is_file() else options.space
+    words = ["scp-ray", command, space, "--out", str(Path(options.out).absolute())]
     words += ["--profile", options.profile] if options.profile else []
     for override in options.overrides:
         words += ["--set", override]
+    if getattr(options, "address", None):
+        words += ["--address", options.address]
     return shlex.join([*words, *more])

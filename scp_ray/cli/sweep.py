@@ -16,7 +16,8 @@ from scp_ray.cli.spaces import add_space_arguments, command_line, read_config
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm
-    from scp_ray.ledger import Sink
+    from scp_ray.ledger import Ledger, Sink
+    from scp_ray.ledger.lease import Lease
     from scp_ray.tune.space import Plan
 
 
@@ -48,13 +49,13 @@ def run(options: argparse.Namespace) -> int:
     fresh = not ledger.root.exists()
     try:
         with Lease(ledger.driver) as lease:
-            return _run_held(options, config, arms, Ledger(ledger.root, token=lease.token))
+            return _run_held(options, config, arms, Ledger(ledger.root, token=lease.token), lease)
     finally:
         if fresh and ledger.root.exists() and not any(ledger.root.iterdir()):
             ledger.root.rmdir()  # refused before anything was written: leave no trace
 
 
-def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Any) -> int:
+def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
     from scp_ray.tracking.background import Background
     from scp_ray.tune.progress import Console
     from scp_ray.tune.space import plan_jobs
@@ -64,9 +65,11 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     _tell_plan(plan, arms, config.keep_models)
     rerun = command_line(options, "sweep", "--retry-failed")
     sinks: list[Sink] = []
+    for backbone in {job.config.backbone for job in plan.to_do}:
+        backbone.check_weights()
     if plan.to_do:
         sinks = [Console(plan), Background(lambda: _mlflow(ledger.root), f"scp-ray track {ledger.root}")]
-    outcome = run_sweep(config, arms, ledger, plan, sinks, rerun=rerun, address=options.address)
+    outcome = run_sweep(config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address)
     if options.json:
         summary = _plan_summary(plan, ledger.root) | {
             "finished": outcome.done,

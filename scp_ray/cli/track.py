@@ -14,10 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Replay every committed row into the tracker."""
     from scp_ray.cli.sweep import tracking_uri
+    from scp_ray.errors import SweepHeldError
     from scp_ray.ledger import load_sweep
+    from scp_ray.ledger.lease import living_driver
     from scp_ray.tracking.mlflow import MLflowSink, replay
 
     sweep = load_sweep(options.dir)
+    driver = living_driver(sweep.ledger.driver)
+    if driver:
+        raise SweepHeldError(
+            f"process {driver['pid']} on {driver['host']} runs this sweep and tells the tracker itself; wait for it."
+        )
     uri = tracking_uri(sweep.ledger.root)
     count = replay(sweep, MLflowSink(uri, sweep.ledger.root))
     print(

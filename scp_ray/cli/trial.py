@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from scp_ray.cli.output import print_json
 from scp_ray.cli.spaces import add_space_arguments, read_config
@@ -33,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     config = read_config(options)
     arm = config.arms()[0]
     trial = arm.trials[0]
+    arm = replace(arm, trials=(trial,))
     torch.set_num_threads(config.resources.threads)
     device = choose_device(config.resources.device)
     root = sweep_folder(options.out, config.name)
@@ -45,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
             if not ledger.base_done(base_id):
                 print(f"training base {base.method.plugin_name}, seed {base.seed}", file=sys.stderr)
                 record_base(base, ledger, device=device, checkpoint_s=checkpoint_s)
+                ledger.forget_failure(base_id)
         keep_model = config.keep_models != "none"
         for row in record_trial(trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model):
             print(
@@ -52,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
                 f"FATE {row['val_fate_eodd_base']:+.4f}",
                 file=sys.stderr,
             )
+        ledger.forget_failure(trial.trial_id)
         if options.json:
             print_json({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)})
     print(f"Ledger: {root}", file=sys.stderr)

@@ -18,7 +18,6 @@ from scp_ray.backbones.layers import find_layer
 from scp_ray.config.trial import TrialConfig
 from scp_ray.data.base import DataSet
 from scp_ray.errors import ConfigError
-from scp_ray.maths.channels import channels_per_round
 from scp_ray.methods.base import Method
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import Network, PrunableLayer
@@ -57,7 +56,7 @@ def resolve(config: TrialConfig) -> ResolvedTrial:
     prune every channel, and whatever the data set or the weights have to say.
     """
     layer = find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
-    k = channels_per_round(config.pr_c, layer.channels) if config.criterion.prunes and config.pr_c else 0
+    k = config.criterion.count(config.pr_c, layer.channels)
     if k * config.rounds >= layer.channels:
         raise ConfigError(
             f"pr_c: {config.pr_c} prunes {k} of {layer.channels} channels of layer {layer.name} a round, so "

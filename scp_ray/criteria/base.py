@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from scp_ray.maths.channels import channels_per_round
 from scp_ray.parts import Batch, Learner, PrunableLayer
 from scp_ray.registry import Registry
 
@@ -22,7 +23,10 @@ class Criterion:
     order: Literal["permuted", "table"] = "permuted"  # one fixed permutation for all, or the table's own order
     last_batch: Literal["half", "drop"] = "half"  # a short last batch counts from half the size on, or never
     prunes: ClassVar[bool] = True  # False: a control that leaves every channel in place
-    uses_data: ClassVar[bool] = True  # False: scores depend on the weights or the seed alone
+
+    def count(self, pr_c: float | None, channels: int) -> int:
+        """k of a layer with so many channels: how many are pruned per round, 0 for a control that prunes none."""
+        return channels_per_round(pr_c, channels) if self.prunes and pr_c is not None else 0
 
     def seeded(self, seed: int) -> Criterion:
         """The criterion of one trial; only those that draw at random differ between seeds."""

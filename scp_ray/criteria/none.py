@@ -18,7 +18,6 @@ class NoPruning(Criterion):
     """SCP gets extra fine-tuning that no baseline row gets; without this control its gain cannot be told from it."""
 
     prunes = False
-    uses_data = False
 
     def score(
         self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None

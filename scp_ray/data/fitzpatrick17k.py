@@ -10,11 +10,11 @@ import pandas as pd
 from annotated_types import Ge
 
 from scp_ray.data.base import DataSet, register
-from scp_ray.data.tables import checked_root, checked_splits, codes, read_csv, with_images
-from scp_ray.errors import DataError
+from scp_ray.data.tables import METADATA, Faults, counted, find_tables, first, read_csv, with_images
 
 ANNOTATIONS = "fitzpatrick17k.csv"
 PUBLISHED = {"val": "fitzpatrick17k_vali.csv", "test": "fitzpatrick17k_test.csv"}
+TABLES = (ANNOTATIONS, *PUBLISHED.values())
 COLUMNS = ("md5hash", "fitzpatrick_scale", "label")
 # light is 0; dark and unknown are 1, as the released loader codes them
 GROUPS = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1, "6": 1, "-1": 1}
@@ -42,36 +42,49 @@ class Fitzpatrick17k(DataSet):
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """The labels that occur, in alphabetical order: 114 in the published annotations."""
-        return tuple(sorted(set(self._source()["label"])))
+        return _class_names(read_csv(find_tables(self.root, TABLES)[0], COLUMNS))
 
     def rows(self) -> pd.DataFrame:
         """The canonical table without paths: the images need not be there."""
-        table = self._source()
+        faults = Faults(self.root)
+        table = self._source(faults)
         ids = table["md5hash"]
-        known = {name: index for index, name in enumerate(self.class_names)}
-        label = codes(table["label"], known, column="label", ids=ids)
-        group = codes(table["fitzpatrick_scale"], GROUPS, column="fitzpatrick_scale", ids=ids)
+        faults.check(ids, table["split"], column="md5hash")
+        faults.no_blank(table["label"], column="label", ids=ids)
+        group = faults.codes(table["fitzpatrick_scale"], GROUPS, column="fitzpatrick_scale", ids=ids)
+        faults.raise_if_any()
+        label = table["label"].map({name: index for index, name in enumerate(_class_names(table))})
         columns = {"id": ids, "unit": ids, "label": label, "split": table["split"], "skin_type": group}
-        return checked_splits(pd.DataFrame(columns).reset_index(drop=True))
+        return pd.DataFrame(columns)
 
     def table(self) -> pd.DataFrame:
         """See ``DataSet.table``."""
         return with_images(self.rows(), Path(self.root) / "images")
 
-    def _source(self) -> pd.DataFrame:
-        root = checked_root(self.root)
-        if (root / "metadata.csv").is_file():
-            return read_csv(root / "metadata.csv", (*COLUMNS, "split"))
-        wanted = (ANNOTATIONS, *PUBLISHED.values())
-        if not all((root / name).is_file() for name in wanted):
-            raise DataError(f"{root} holds neither metadata.csv nor all of {', '.join(wanted)}.")
-        table = read_csv(root / ANNOTATIONS, COLUMNS).assign(split="train")
-        for split, name in PUBLISHED.items():
-            members = set(read_csv(root / name, ("md5hash",))["md5hash"])
-            strangers = sorted(members - set(table["md5hash"]))
-            if strangers:
-                raise DataError(
-                    f"{name} lists {len(strangers)} images that {ANNOTATIONS} does not: {', '.join(strangers[:10])}."
+    def _source(self, faults: Faults) -> pd.DataFrame:
+        paths = find_tables(self.root, TABLES)
+        if paths[0].name == METADATA:
+            return read_csv(paths[0], (*COLUMNS, "split"))
+        table = read_csv(paths[0], COLUMNS).assign(split="train")
+        members = {
+            split: read_csv(path, ("md5hash",))["md5hash"] for split, path in zip(PUBLISHED, paths[1:], strict=True)
+        }
+        for split, ids in members.items():
+            strangers = ids[~ids.isin(table["md5hash"])]
+            if len(strangers):
+                faults.add(
+                    f"{PUBLISHED[split]} lists {counted(strangers, 'image')} that {ANNOTATIONS} does not "
+                    f"({first(strangers)}). Use tables of one release."
                 )
-            table.loc[table["md5hash"].isin(members), "split"] = split
+            table.loc[table["md5hash"].isin(ids), "split"] = split
+        shared = members["val"][members["val"].isin(members["test"])]
+        if len(shared):
+            faults.add(
+                f"{' and '.join(PUBLISHED.values())} share {counted(shared, 'image')} ({first(shared)}). "
+                "Drop them from one of the two."
+            )
         return table
+
+
+def _class_names(table: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(sorted(set(table["label"])))

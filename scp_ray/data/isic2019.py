@@ -10,8 +10,7 @@ import pandas as pd
 from annotated_types import Ge
 
 from scp_ray.data.base import SPLITS, DataSet, register
-from scp_ray.data.tables import checked_root, checked_splits, codes, read_csv, with_images
-from scp_ray.errors import DataError
+from scp_ray.data.tables import METADATA, Faults, find_tables, read_csv, with_images
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 COLUMNS = ("image", "lesion_id", "low", "gender")
@@ -39,20 +38,23 @@ class ISIC2019(DataSet):
     def rows(self) -> pd.DataFrame:
         """The canonical table without paths: the images need not be there."""
         table = self._source()
-        label = codes(table["low"], {str(i): i for i in range(8)}, column="low", ids=table["image"])
-        sex = codes(table["gender"], {"0": 0, "1": 1}, column="gender", ids=table["image"])
-        unit = table["lesion_id"].where(table["lesion_id"] != "", table["image"])
-        columns = {"id": table["image"], "unit": unit, "label": label, "split": table["split"], "sex": sex}
-        return checked_splits(pd.DataFrame(columns).reset_index(drop=True))
+        ids = table["image"]
+        faults = Faults(self.root)
+        faults.check(ids, table["split"], column="image")
+        label = faults.codes(table["low"], {str(i): i for i in range(8)}, column="low", ids=ids)
+        sex = faults.codes(table["gender"], {"0": 0, "1": 1}, column="gender", ids=ids)
+        faults.raise_if_any()
+        unit = table["lesion_id"].where(table["lesion_id"] != "", ids)
+        columns = {"id": ids, "unit": unit, "label": label, "split": table["split"], "sex": sex}
+        return pd.DataFrame(columns)
 
     def table(self) -> pd.DataFrame:
         """See ``DataSet.table``."""
         return with_images(self.rows(), Path(self.root) / "images")
 
     def _source(self) -> pd.DataFrame:
-        root = checked_root(self.root)
-        if (root / "metadata.csv").is_file():
-            return read_csv(root / "metadata.csv", (*COLUMNS, "split"))
-        if all((root / name).is_file() for name in PUBLISHED.values()):
-            return pd.concat([read_csv(root / name, COLUMNS).assign(split=split) for split, name in PUBLISHED.items()])
-        raise DataError(f"{root} holds neither metadata.csv nor all of {', '.join(PUBLISHED.values())}.")
+        paths = find_tables(self.root, tuple(PUBLISHED.values()))
+        if paths[0].name == METADATA:
+            return read_csv(paths[0], (*COLUMNS, "split"))
+        parts = [read_csv(path, COLUMNS).assign(split=split) for path, split in zip(paths, SPLITS, strict=True)]
+        return pd.concat(parts, ignore_index=True)

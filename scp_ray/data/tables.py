@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 from scp_ray.data.base import SPLITS
 from scp_ray.errors import DataError
 
+METADATA = "metadata.csv"
 SHOWN = 10  # names listed in an error
 
 
@@ -24,6 +25,23 @@ def checked_root(root: str) -> Path:
     return folder
 
 
+def find_tables(root: str, published: Sequence[str]) -> list[Path]:
+    """metadata.csv alone where the root has it, else the published tables.
+
+    Raises DataError where the root is missing, or neither is complete.
+    """
+    folder = checked_root(root)
+    if (folder / METADATA).is_file():
+        return [folder / METADATA]
+    missing = [name for name in published if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} holds neither {METADATA} nor all of {', '.join(published)}: it lacks {', '.join(missing)}. "
+            f"Put these there, or a {METADATA} with the same columns and split."
+        )
+    return [folder / name for name in published]
+
+
 def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """All columns as text, a missing cell as the empty string; read once while the file does not change.
 
@@ -33,53 +51,85 @@ def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     table = _read(path, status.st_size, status.st_mtime_ns)
     missing = [column for column in needed if column not in table.columns]
     if missing:
-        raise DataError(f"{path} lacks the columns {', '.join(missing)}. It has: {', '.join(map(str, table.columns))}.")
+        present = ", ".join(map(str, table.columns))
+        raise DataError(f"{path} lacks the columns {', '.join(missing)}. It has: {present}. Rename or add them.")
     return table
 
 
 @lru_cache(maxsize=16)
 def _read(path: Path, size: int, changed_ns: int) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8").fillna("")  # short rows
     except (ValueError, OSError) as error:  # pandas' own parser errors are ValueErrors
-        raise DataError(f"{path} cannot be read as a CSV table in UTF-8: {error}") from error
+        raise DataError(f"{path} cannot be read as a CSV table in UTF-8: {error}. Replace it.") from error
 
 
-def codes(values: pd.Series, known: dict[str, int], *, column: str, ids: pd.Series) -> pd.Series:
-    """Text to integer codes. Raises DataError naming every value that is not known, with its rows."""
-    coded = values.map(known)
-    unknown = coded.isna()
-    if unknown.any():
-        listed = ", ".join(f"{value!r} ({count} rows)" for value, count in values[unknown].value_counts().items())
-        rows = ", ".join(ids[unknown].head(SHOWN))
-        raise DataError(
-            f"column {column} holds {listed}; allowed are {', '.join(known)}. The first rows: {rows}. "
-            "Correct or drop them."
-        )
-    return coded.astype("int64")
+class Faults:
+    """Everything that is wrong with a data set's rows, so that it is said at once."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._found: list[str] = []
+
+    def add(self, fault: str) -> None:
+        """One full sentence or more."""
+        self._found.append(fault)
+
+    def raise_if_any(self) -> None:
+        """Raise DataError with all of them."""
+        if self._found:
+            raise DataError("\n  ".join([f"{self._where}:", *self._found]))
+
+    def codes(self, values: pd.Series[str], known: Mapping[str, int], *, column: str, ids: pd.Series[str]) -> pd.Series:
+        """Text to integer codes (N,). Every value that is not known is a fault; its code is -1."""
+        coded = values.map(dict(known))
+        for value, rows in list(ids[coded.isna()].groupby(values))[:SHOWN]:
+            self.add(
+                f"column {column} is {value!r} in {counted(rows, 'row')} ({first(rows)}). "
+                f"Allowed are {', '.join(known)}. Correct or drop them."
+            )
+        return coded.fillna(-1).astype("int64")
+
+    def check(self, ids: pd.Series[str], splits: pd.Series[str], *, column: str) -> None:
+        """Every id is given and occurs once, in a known split."""
+        self.codes(splits, {name: code for code, name in enumerate(SPLITS)}, column="split", ids=ids)
+        self.no_blank(ids, column=column, ids=ids)
+        twice = ids[ids.duplicated() & (ids != "")].drop_duplicates()
+        if len(twice):
+            self.add(
+                f"column {column} has {counted(twice, 'id')} more than once ({first(twice)}). "
+                "Keep one row of each image, in one split."
+            )
+
+    def no_blank(self, values: pd.Series[str], *, column: str, ids: pd.Series[str]) -> None:
+        """No cell is empty."""
+        blank = ids[values == ""]
+        if len(blank):
+            self.add(f"column {column} is empty in {counted(blank, 'row')} ({first(blank)}). Fill in or drop them.")
 
 
-def checked_splits(table: pd.DataFrame) -> pd.DataFrame:
-    """The table, where every split is known and no id occurs twice. Raises DataError otherwise."""
-    codes(table["split"], {name: 0 for name in SPLITS}, column="split", ids=table["id"])
-    twice = table["id"][table["id"].duplicated()]
-    if len(twice):
-        raise DataError(
-            f"{len(twice)} ids occur more than once: {', '.join(twice.head(SHOWN))}. Each image may have one row."
-        )
-    return table
+def counted(names: Sequence[str] | pd.Series[str], noun: str) -> str:
+    """The count with its noun: 1 row, 2 rows."""
+    return f"{len(names)} {noun}{'' if len(names) == 1 else 's'}"
+
+
+def first(names: Sequence[str] | pd.Series[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(name or "without a name" for name in list(names)[:SHOWN])
+    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def with_images(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """The table with ``path`` = folder/<id>.jpg. Raises DataError naming the images that are not there."""
     if not folder.is_dir():
-        raise DataError(f"{folder} does not exist. It has to hold the {len(table)} images that the table lists.")
-    present = {entry.name for entry in os.scandir(folder)}
+        raise DataError(f"{folder} is not a folder. It has to hold the {len(table)} images that the table lists.")
+    with os.scandir(folder) as entries:  # one listing: a look per file takes minutes on a network disk
+        present = {entry.name for entry in entries}
     names = table["id"] + ".jpg"
     absent = names[~names.isin(present)]
     if len(absent):
         raise DataError(
             f"{len(absent)} of {len(table)} images that the table lists are not in {folder}: "
-            f"{', '.join(absent.head(SHOWN))}. Bring them or drop their rows."
+            f"{first(absent)}. Bring them or drop their rows."
         )
     return table.assign(path=[str(folder / name) for name in names])

@@ -23,6 +23,12 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
     entries = {entry["label"]: entry for entry in (previous or {}).get("arms", [])}
     for arm in arms:
         entries[arm.label] = _joined(entries.get(arm.label), _arm_entry(arm))
+    asked = {arm.label: {trial.trial_id for trial in arm.trials} for arm in arms}
+    answered = {trial_id for trials in asked.values() for trial_id in trials}
+    for label in [label for label in entries if label not in asked]:
+        # an axis was added: the earlier arm's trials are now those of arms with longer labels
+        if {trial["trial_id"] for trial in entries[label]["trials"]} <= answered:
+            del entries[label]
     now = time.time()
     return {
         "format": FORMAT,
@@ -32,7 +38,6 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
         "definition": asdict(config),
         "versions": _versions(),
         "commit": _commit(),
-        "data": arms[0].trials[0].config.dataset.identity() if arms else {},
         "seeds": config.seeds,
         "arms": list(entries.values()),
         "test_reveals": (previous or {}).get("test_reveals", 0),
@@ -46,6 +51,7 @@ def _arm_entry(arm: Arm) -> dict[str, Any]:
         "label": arm.label,
         "settings": arm.settings,
         "config": config,
+        "data": arm.trials[0].config.dataset.identity(),
         "trials": [
             {
                 "seed": trial.config.seed,

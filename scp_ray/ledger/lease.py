@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class Lease:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.token = uuid.uuid4().hex
+        self.lost = False  # another driver has taken over
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="scp_ray heartbeat", daemon=True)
 
@@ -83,8 +85,10 @@ class Lease:
             if content is None:
                 continue  # put aside for a moment by a driver that looks whether this one is alive
             if content["token"] != self.token:
+                self.lost = True
                 return
-            write_json(self.path, self._content())
+            with suppress(LedgerError):  # a full disk: the next beat may find room
+                write_json(self.path, self._content())
 
 
 def holds(path: Path, token: str) -> bool:

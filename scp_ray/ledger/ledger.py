@@ -110,6 +110,7 @@ class Ledger:
 
     def save_scores(self, base_id: str, scores_id: str, scores: Tensor) -> None:
         """Two trials at once write the same content."""
+        self.check_lease()
         path = self.base_folder(base_id) / "scores" / f"{scores_id}.parquet"
         channel = np.arange(len(scores), dtype=np.int32)
         write_table(path, pa.table({"channel": channel, "score": scores.numpy().astype(np.float32)}))
@@ -164,6 +165,7 @@ class Ledger:
 
     def record_failure(self, identifier: str, failure: Row) -> None:
         """What failed, where, and how to run it again."""
+        self.check_lease()
         write_json(self.root / "failures" / f"{identifier}.json", {"id": identifier} | failure | {"time": time.time()})
 
     def failures(self) -> dict[str, Row]:
@@ -172,6 +174,7 @@ class Ledger:
 
     def forget_failure(self, identifier: str) -> None:
         """It is tried again, or has succeeded."""
+        self.check_lease()
         (self.root / "failures" / f"{identifier}.json").unlink(missing_ok=True)
 
 

@@ -33,4 +33,6 @@ def prune_models(ledger: Ledger, keep: str) -> None:
     kept |= set(rows.loc[best, "trial_id"])
     for trial_id in ledger.models():
         if trial_id not in kept:
-            shutil.rmtree(ledger.root / "models" / trial_id)
+            folder = ledger.root / "models" / trial_id
+            (folder / "model.json").unlink()  # first: a folder without it counts as no model
+            shutil.rmtree(folder)

@@ -53,7 +53,7 @@ def round_row(
     """A trial's round from 1 on. ``base`` is the row of its base model's round 0."""
     step = result.round
     assert step is not None
-    row = {key: base[key] for key in ("dataset", "backbone", "method", "seed")} | trial_columns(trial)
+    row = {key: base[key] for key in ("dataset", "backbone", "method", "seed", "num_classes")} | trial_columns(trial)
     row |= {
         "round": result.index,
         "from_base": False,

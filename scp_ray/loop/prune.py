@@ -18,8 +18,7 @@ from scp_ray.data.batches import scoring_order
 from scp_ray.errors import ConfigError, DataError
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.rounds import PrunePlan, prune_rounds
-from scp_ray.loop.stopping import StopRule, select_round
-from scp_ray.maths.channels import channels_per_round
+from scp_ray.loop.stopping import Standing, StopRule, parse_select, select_round, stop_reasons
 from scp_ray.maths.fate import fate
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.parts import Batch, Evaluation, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
@@ -71,6 +70,7 @@ def prune_for_fairness(
     Raises UnknownNameError for a layer or criterion that does not exist, DataError for loaders without samples.
     """
     stop = stop or StopRule()
+    parse_select(select)
     device = next(model.parameters()).device
     feed = partial(_batches, device=device)
     first = next(iter(_batches(val, device=device)), None)
@@ -80,7 +80,7 @@ def prune_for_fairness(
     learner = Learner(network, trace_layers(network, first.image[:1]))
     found = find_layer(learner.layers, layer)
     chosen = criteria.get(criterion)() if isinstance(criterion, str) else criterion
-    k = channels_per_round(pr_c, found.channels) if chosen.prunes else 0
+    k = chosen.count(pr_c, found.channels)
     if k * rounds >= found.channels:
         raise ConfigError(f"{rounds} rounds of {k} channels would leave none of layer {found.name}'s {found.channels}.")
     base = evaluate(learner, feed(val))
@@ -94,16 +94,19 @@ def prune_for_fairness(
         base=base,
         seed=seed,
     )
-    state, results, fates, reasons = state_to_cpu(learner.state_dict()), [], [_fate(base, base, stop)], [""]
+    state, results, fates = state_to_cpu(learner.state_dict()), [], [_fate(base, base, stop)]
+    standings = [Standing.of(base, stop)]
     for result in passes:
         results.append(result)
         fates.append(_fate(result.val, base, stop))
-        reasons.append(result.stop_reason)
-        if select_round(select, fates, reasons) == result.index:
+        standings.append(Standing.of(result.val, stop))
+        if select_round(select, fates, stop_reasons(standings, stop)) == result.index:
             state = state_to_cpu(learner.state_dict())
     pruned = Learner(copy.deepcopy(model), learner.layers)
     load_masked_state_(pruned, state)
-    return Pruned(pruned.network, select_round(select, fates, reasons), base, tuple(results), tuple(fates))
+    return Pruned(
+        pruned.network, select_round(select, fates, stop_reasons(standings, stop)), base, tuple(results), tuple(fates)
+    )
 
 
 def _fate(outputs: Evaluation, base: Evaluation, stop: StopRule) -> float:

@@ -132,7 +132,7 @@ def prune_steps(
         standings.append(Standing.of(outputs, plan.stop))
         reason = stop_reason(standings[0], standings[-2], standings[-1], plan.stop)
         keep = kept_channels(learner, layer)
-        exhausted = plan.k > 0 and int(keep.sum()) <= plan.k
+        exhausted = plan.k > 0 and int(keep.sum()) <= plan.k and index < plan.rounds
         stopped = exhausted or (bool(reason) and plan.stop.enforce)
         yield Round(
             index=index,
@@ -142,7 +142,8 @@ def prune_steps(
             val=outputs,
             last=stopped or index == plan.rounds,
             stopped=stopped,
-            stop_reason=reason or ("no channels left to prune" if exhausted else ""),
+            stop_reason=reason
+            or (f"channels: {int(keep.sum())} are left, too few to prune {plan.k} more" if exhausted else ""),
             means=means,
             seconds={
                 "score": pruned - started,

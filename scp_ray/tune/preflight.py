@@ -38,11 +38,16 @@ def trial_bundle(resources: Resources, nodes: Sequence[Node]) -> dict[str, float
     return {"CPU": float(resources.cpus_per_trial), "GPU": float(gpus)}
 
 
-def check_fits(bundle: dict[str, float], nodes: Sequence[Node]) -> int:
+def check_fits(bundle: dict[str, float], nodes: Sequence[Node], device: str = "auto") -> int:
     """How many trials run side by side.
 
     Raises ResourceError, naming the nearest request that fits, where no node can ever hold one.
     """
+    if device == "cuda" and not bundle["GPU"]:
+        raise ResourceError(
+            "resources.device is cuda, but a trial gets no GPU: the cluster has none, or gpus_per_trial is 0. "
+            "Use --set resources.device=cpu, or a cluster with GPUs."
+        )
     side_by_side = sum(_copies(bundle, node) for node in nodes)
     if side_by_side:
         return side_by_side

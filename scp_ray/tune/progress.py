@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
 from scp_ray.tune.space import Job, Plan
 
-PLAIN_LINE_EVERY_S = 30.0
+LIVE_EVERY_S = 1.0
+PLAIN_EVERY_S = 30.0
 
 
 class Console:
@@ -18,35 +20,54 @@ class Console:
         self._jobs: dict[str, Job] = plan.jobs
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
-        self._total = sum(job.epochs for job in plan.to_do)
-        self._work_done = 0.0
+        self._left = {job.id: job.work for job in plan.to_do}  # epochs
+        self._total = sum(self._left.values())
+        self._rounds = {job.id: job.rounds_done for job in plan.to_do}
         self._finished: set[str] = set()
         self._failed: set[str] = set()
         self._latest = ""
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
+        self._writing = threading.Lock()
+        self._closed = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="scp_ray progress", daemon=True)
 
     def open(self, sweep: dict[str, Any]) -> None:
         """The clock of the ETA starts when the workers can start."""
-        self._started = self._told = time.monotonic()
+        self._started = time.monotonic()
+        self._tell()
+        self._ticker.start()
 
     def round(self, row: dict[str, Any]) -> None:
-        """One row more."""
+        """One row more; one that was there before the sweep started, or comes again, is no new work."""
         job = self._jobs.get(row["trial_id"] or row["base_id"])
-        if job is None:
+        if job is None or job.id in self._finished:
             return
         if job.trial is None:
             self._warn_at_chance(job, row)
-            self._work_done += job.epochs
-            self._finished.add(job.id)
-        elif not row["from_base"]:
-            self._work_done += job.config.fine_tune.epochs + 1
-        if job.trial is not None and (row["round"] >= job.config.rounds or row["stopped"]):
-            self._work_done += (job.config.rounds - row["round"]) * (job.config.fine_tune.epochs + 1)
-            self._finished.add(job.id)
+            self._finish(job)
+        elif row["round"] > self._rounds[job.id]:
+            self._left[job.id] -= job.epochs(row["round"] - self._rounds[job.id])
+            self._rounds[job.id] = row["round"]
+            if row["round"] >= job.config.rounds or row["stopped"]:
+                self._finish(job)
         fate = row.get("val_fate_eodd_base")
         score = "" if fate is None or fate != fate else f", FATE {fate:+.3f}"
         self._latest = f"{job.label}: round {row['round']}, F1 {row['val_f1']:.3f}, Eodd {row['val_eodd']:.3f}{score}"
-        self._tell()
+
+    def failed(self, failure: dict[str, Any]) -> None:
+        """Named at once, on a line of its own."""
+        self._failed.add(failure["id"])
+        self._left[failure["id"]] = 0
+        self._write(f"failed: {failure['label']}: {failure['reason']}", stays=True)
+
+    def close(self) -> None:
+        """The last word."""
+        self._closed.set()
+        self._tell(last=True)
+
+    def _finish(self, job: Job) -> None:
+        self._finished.add(job.id)
+        self._left[job.id] = 0
 
     def _warn_at_chance(self, job: Job, row: dict[str, Any]) -> None:
         chance = 1 / row["num_classes"]
@@ -57,37 +78,32 @@ class Console:
                 f"warning: {job.label} is at chance: balanced accuracy {row['val_balanced_accuracy']:.3f}, guessing "
                 f"gives {chance:.3f}. A constant classifier has gap 0 and no FATE; train longer "
                 "(trial.train.epochs) or with another lr before reading anything into this sweep.",
-                final=True,
+                stays=True,
             )
 
-    def failed(self, failure: dict[str, Any]) -> None:
-        """Named at once, on a line of its own."""
-        self._failed.add(failure["id"])
-        self._work_done += self._jobs[failure["id"]].epochs
-        self._write(f"failed: {failure['label']}: {failure['reason']}", final=True)
+    def _tick(self) -> None:
+        while not self._closed.wait(LIVE_EVERY_S if self._live else PLAIN_EVERY_S):
+            self._tell()
 
-    def close(self) -> None:
-        """The last word."""
-        self._tell(final=True)
+    def _tell(self, last: bool = False) -> None:
+        elapsed, left = time.monotonic() - self._started, sum(self._left.values())
+        done = self._total - left
+        parts = [f"{len(self._finished)} of {len(self._jobs)} jobs done"]
+        if self._failed:
+            parts.append(f"{len(self._failed)} failed")
+        parts[-1] += f" after {duration(elapsed)}"
+        if not last:
+            parts.append(f"about {duration(elapsed * left / done)} left" if done else "time left not yet known")
+        line = ", ".join(parts)
+        self._write(f"{line} | {self._latest}" if self._latest and not last else line, stays=last)
 
-    def _tell(self, final: bool = False) -> None:
-        now = time.monotonic()
-        if not self._live and not final and now - self._told < PLAIN_LINE_EVERY_S:
-            return
-        self._told = now
-        elapsed = now - self._started
-        left = elapsed * (self._total - self._work_done) / self._work_done if self._work_done else 0.0
-        eta = "" if final or not self._work_done else f", about {duration(left)} left"
-        failed = f", {len(self._failed)} failed" if self._failed else ""
-        share = f"{len(self._finished)} of {len(self._jobs)} jobs done{failed} after {duration(elapsed)}{eta}"
-        self._write(f"{share} | {self._latest}" if self._latest and not final else share, final)
-
-    def _write(self, line: str, final: bool = False) -> None:
-        if self._live:
-            self._stream.write(f"\r\x1b[K{line[:200]}" + ("\n" if final else ""))
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+    def _write(self, line: str, *, stays: bool) -> None:
+        with self._writing:
+            if self._live:
+                self._stream.write(f"\r\x1b[K{line if stays else line[:150]}" + ("\n" if stays else ""))
+            else:
+                self._stream.write(line + "\n")
+            self._stream.flush()
 
 
 def duration(seconds: float) -> str:

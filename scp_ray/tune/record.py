@@ -24,12 +24,13 @@ from scp_ray.parts import FairnessData, Learner, PrunableLayer
 from scp_ray.trial import BaseModel, State, Step, local_scores, run_trial, train_base
 
 
-def record_base(
-    config: TrialConfig, ledger: Ledger, *, device: torch.device, checkpoint_s: float = 600, label: str = ""
-) -> Row:
+def record_base(config: TrialConfig, ledger: Ledger, *, device: torch.device, checkpoint_s: float = 600) -> Row:
     """Train a base model, or go on with one that was interrupted; returns its row, which is then committed."""
     base_id = id_of_base(config)
     states, clock = ledger.states(base_id), _Clock(checkpoint_s)
+    if ledger.base_done(base_id):  # by a worker that died before it could say so
+        states.remove()
+        return ledger.base_row(base_id)
     data = config.dataset.load()
     is_vanilla = isinstance(config.method, Vanilla)
     reference = None if is_vanilla else _vanilla_report(config, ledger)
@@ -38,7 +39,7 @@ def record_base(
         if isinstance(event, Step):
             clock.save(states, event)
         else:
-            row = base_row(config, base_id, event, label or str(device))
+            row = base_row(config, base_id, event, str(device))
             ledger.commit_base(base_id, row, event, data)
             states.remove()
             return row
@@ -52,11 +53,11 @@ def record_trial(
     device: torch.device,
     checkpoint_s: float = 600,
     keep_model: bool = True,
-    label: str = "",
 ) -> Iterator[Row]:
-    """Yield the row of each round as soon as it is committed, from the first one that the ledger lacks.
+    """Yield the row of each round: those in the ledger first, then each new one as soon as it is committed.
 
-    The trial's base models have to be in the ledger.
+    Rows that are there come too, because a worker may have died between a commit and its report. The trial's base
+    models have to be in the ledger.
     """
     config, data = trial.config, trial.config.dataset.load()
     base, states, clock = ledger.base_row(trial.base_id), ledger.states(trial.trial_id), _Clock(checkpoint_s)
@@ -65,8 +66,9 @@ def record_trial(
     if not rows:
         rows = [copied_row(trial, base, vanilla)]
         ledger.start_trial(trial.trial_id, rows[0])
-        yield rows[0]
+    yield from rows
     if rows_done(rows, config.rounds):
+        states.keep_newest()
         return
     resume, rows = _where_to_go_on(states, rows)
     events = run_trial(
@@ -83,7 +85,7 @@ def record_trial(
         if isinstance(event, Step):
             clock.save(states, event)
             continue
-        row = round_row(trial, base, vanilla, event, label or str(device))
+        row = round_row(trial, base, vanilla, event, str(device))
         rows.append(row)
         if keep_model and _selected(trial, rows) == event.index:
             ledger.save_model(trial.trial_id, event.index, event.learner.state_dict())

@@ -19,13 +19,18 @@ class Job:
     config: TrialConfig
     trial: ResolvedTrial | None
     requires: tuple[str, ...]  # ids of base models
+    rounds_done: int = 0  # what the ledger held when the sweep was planned
 
-    @property
-    def epochs(self) -> int:
-        """How much work it is, for the ETA: epochs, with one more for the scoring and evaluation of each round."""
+    def epochs(self, rounds: int) -> int:
+        """The work of so many rounds, for the ETA: their epochs and one more each for scoring and evaluation."""
         if self.trial is None:
             return self.config.train.epochs + 1
-        return self.config.rounds * (self.config.fine_tune.epochs + 1)
+        return rounds * (self.config.fine_tune.epochs + 1)
+
+    @property
+    def work(self) -> int:
+        """What is left of it, in epochs."""
+        return self.epochs(self.config.rounds - self.rounds_done)
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,11 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
         broken = {key for key in failures if key not in finished}
         failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
     left_out = finished | {job.id for job in failed}
-    wanted = [job for job in trials.values() if job.id not in left_out]
+    wanted = [
+        replace(job, rounds_done=max(0, len(ledger.rounds(job.id)) - 1))
+        for job in trials.values()
+        if job.id not in left_out
+    ]
     needed = {base for job in wanted for base in job.requires}
     to_do = [job for job in bases.values() if job.id not in left_out and job.id in needed] + wanted
     return Plan(tuple(to_do), tuple(done), tuple(failed), shared)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from scp_ray.devices import choose_device
+from scp_ray.devices import choose_device, reset_peak_memory
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import Row, rows_done
@@ -63,8 +63,8 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
             if self._rows is None:
                 self._rows = self._start()
             row = next(self._rows, None)
-        except (OSError, LedgerError):
-            raise
+        except (OSError, LedgerError, torch.AcceleratorError):
+            raise  # a broken CUDA context would fail every later job of this process: Tune starts another one
         except Exception as error:  # whatever a plug-in may raise: it is named, kept and does not stop the others
             self._rows = None
             return {"job": job.id, "failed": failure_of(job, error), "done": True}
@@ -84,7 +84,10 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> Iterator[Row]:
         job, order = self._job, self._order
-        device = choose_device(order.device, given_gpu=order.gpus > 0)
+        # Ray hides no GPU from a worker that asked for none
+        wanted = "cpu" if order.device == "auto" and not order.gpus else order.device
+        device = choose_device(wanted, given_gpu=order.gpus > 0)
+        reset_peak_memory(device)
         if job.trial is None:
             return iter([record_base(job.config, self._ledger, device=device, checkpoint_s=order.checkpoint_s)])
         return record_trial(
