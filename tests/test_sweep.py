@@ -100,6 +100,8 @@ def test_again_does_nothing_then_an_arm_and_a_round_are_added(finished: Path, tm
     assert sorted(rounds) == [2, 2, 3, 3, 3, 3]
     continued = _times(tmp_path / "miniature")
     assert all(continued[key][:3] == times for key, times in before.items()), "earlier rounds were not run again"
+    steps = [step for _, key, step, _ in _points(tmp_path / "miniature") if key == "val_f1"]
+    assert sorted(steps) == 2 * [0] + 6 * [0] + 6 * [1] + 6 * [2] + 4 * [3], "MLflow has each round once"
 
 
 def _times(root: Path) -> dict[str, list[float]]:
