@@ -83,11 +83,14 @@ class Faults:
     def codes(self, values: pd.Series[str], known: Mapping[str, int], *, column: str, ids: pd.Series[str]) -> pd.Series:
         """Text to integer codes (N,). Every value that is not known is a fault; its code is -1."""
         coded = values.map(dict(known))
-        for value, rows in list(ids[coded.isna()].groupby(values))[:SHOWN]:
+        wrong = list(ids[coded.isna()].groupby(values))
+        for value, rows in wrong[:SHOWN]:
             self.add(
                 f"column {column} is {value!r} in {counted(rows, 'row')} ({first(rows)}). "
                 f"Allowed are {', '.join(known)}. Correct or drop them."
             )
+        if len(wrong) > SHOWN:
+            self.add(f"column {column} has {len(wrong) - SHOWN} more values that are not allowed.")
         return coded.fillna(-1).astype("int64")
 
     def check(self, ids: pd.Series[str], splits: pd.Series[str], *, column: str) -> None:

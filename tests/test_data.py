@@ -1,0 +1,624 @@
+"""Data sets: their tables against published counts and Python's csv module, decoding by hand, generated pictures."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from scp_ray.data.base import DataSet, datasets, table_digest
+from scp_ray.data.fitzpatrick17k import Fitzpatrick17k
+from scp_ray.data.images import decode
+from scp_ray.data.isic2019 import ISIC2019
+from scp_ray.data.synthetic import Synthetic
+from scp_ray.errors import DataError
+
+ISIC_TABLES = {split: f"isic2019_{split}_pretraining.csv" for split in ("train", "val", "test")}
+FITZPATRICK_TABLES = {
+    "train": "fitzpatrick17k.csv",
+    "val": "fitzpatrick17k_vali.csv",
+    "test": "fitzpatrick17k_test.csv",
+}
+DIAGNOSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+ISIC_HEADER = "image,lesion_id,low,gender,split"
+ISIC_ROWS = ("a,L1,0,0,train", "b,,7,1,val", "c,L3,3,1,test")
+FITZPATRICK_HEADER = "md5hash,fitzpatrick_scale,label,split"
+FITZPATRICK_ROWS = ("a,1,psoriasis,train", "b,-1,acne,val", "c,6,eczema,test")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, *lines: str) -> None:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def picture(path: Path, colour: tuple[int, int, int] = (10, 20, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 9), colour).save(path)
+
+
+def folder(root: Path, header: str, rows: tuple[str, ...]) -> Path:
+    """metadata.csv with its images."""
+    root.mkdir(parents=True, exist_ok=True)
+    write(root / "metadata.csv", header, *rows)
+    for row in rows:
+        picture(root / "images" / (row.split(",")[0] + ".jpg"))
+    return root
+
+
+def of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
+    return table[table["split"] == split]
+
+
+@pytest.fixture
+def published(shared: Path, tmp_path: Path) -> Path:
+    """A root that holds links to the published tables, without images."""
+    for name in (*ISIC_TABLES.values(), *FITZPATRICK_TABLES.values()):
+        (tmp_path / name).symlink_to(shared / "data" / "metadata" / name)
+    return tmp_path
+
+
+# ---- the published tables ----
+
+
+def test_isic_published_counts(published: Path) -> None:
+    rows = ISIC2019(str(published)).rows()
+    assert Counter(rows["split"]) == {"train": 14_904, "val": 4_965, "test": 4_971}
+    assert Counter(of_split(rows, "test")["sex"]) == {0: 2_312, 1: 2_659}
+    cells = Counter(zip(of_split(rows, "test")["label"], of_split(rows, "test")["sex"], strict=True))
+    assert len(cells) == 16
+    assert min((count, cell) for cell, count in cells.items()) == (19, (5, 1))  # DF, male
+
+
+def test_isic_published_rows_by_csv(published: Path) -> None:
+    source = [row | {"split": split} for split, name in ISIC_TABLES.items() for row in read(published / name)]
+    rows = ISIC2019(str(published)).rows()
+    assert list(rows.columns) == ["id", "unit", "label", "split", "sex"]
+    assert rows["id"].tolist() == [row["image"] for row in source]
+    assert rows["unit"].tolist() == [row["lesion_id"] or row["image"] for row in source]
+    assert any(not row["lesion_id"] for row in source)
+    assert rows["split"].tolist() == [row["split"] for row in source]
+    # two other columns say the same as `low` and `gender`: the one-hot diagnosis and the word
+    hot = [[row[name] for name in DIAGNOSES].index("1.0") for row in source]
+    assert ISIC2019.class_names == DIAGNOSES
+    assert rows["label"].tolist() == hot
+    assert rows["sex"].tolist() == [{"female": 0, "male": 1}[row["sex"]] for row in source]
+    assert ISIC2019.privileged_code == 0
+
+
+def test_isic_published_test_shares_lesions_with_train(published: Path) -> None:
+    rows = ISIC2019(str(published)).rows()
+    shared_units = of_split(rows, "test")["unit"].isin(of_split(rows, "train")["unit"])
+    assert int(shared_units.sum()) == 2_210
+    assert not of_split(rows, "test")["id"].isin(of_split(rows, "train")["id"]).any()
+
+
+def test_fitzpatrick_published_counts(published: Path) -> None:
+    data_set = Fitzpatrick17k(str(published))
+    rows = data_set.rows()
+    assert len(rows) == 16_577
+    assert Counter(rows["split"]) == {"train": 13_263, "val": 1_657, "test": 1_657}
+    assert len(data_set.class_names) == 114
+    test = of_split(rows, "test")
+    assert Counter(test["skin_type"]) == {0: 1_126, 1: 477 + 54}
+    assert test.loc[test["skin_type"] == 0, "label"].nunique() == 114
+    assert test.loc[test["skin_type"] == 1, "label"].nunique() == 114 - 16
+    assert data_set.privileged_code == 1
+
+
+def test_fitzpatrick_published_rows_by_csv(published: Path) -> None:
+    rows = Fitzpatrick17k(str(published)).rows().set_index("id")
+    whole = {row["md5hash"]: row for row in read(published / FITZPATRICK_TABLES["train"])}
+    assert set(rows.index) == set(whole)
+    held_out = set()
+    for split in ("val", "test"):
+        listed = read(published / FITZPATRICK_TABLES[split])
+        names = [row["md5hash"] for row in listed]
+        held_out |= set(names)
+        assert set(rows.index[rows["split"] == split]) == set(names)
+        assert rows.loc[names, "label"].tolist() == [int(row["low"]) for row in listed]
+    assert set(rows.index[rows["split"] == "train"]) == set(whole) - held_out
+    types = [int(whole[name]["fitzpatrick_scale"]) for name in rows.index]
+    assert Counter(types)[-1] == 565
+    assert rows["skin_type"].tolist() == [0 if kind in (1, 2, 3) else 1 for kind in types]
+    assert rows["unit"].tolist() == rows.index.tolist()
+    names = Fitzpatrick17k(str(published)).class_names
+    assert [names[code] for code in rows["label"]] == [whole[name]["label"] for name in rows.index]
+
+
+def test_published_tables_without_images(published: Path) -> None:
+    with pytest.raises(DataError, match=r"images is not a folder.*24840 images"):
+        ISIC2019(str(published)).table()
+
+
+# ---- the small sets ----
+
+
+def test_isic_mini_counts(shared: Path) -> None:
+    root = shared / "data" / "isic2019_mini"
+    table = ISIC2019(str(root)).table()
+    assert Counter(zip(table["split"], table["sex"], strict=True)) == {
+        ("train", 0): 327,
+        ("train", 1): 381,
+        ("val", 0): 113,
+        ("val", 1): 133,
+        ("test", 0): 113,
+        ("test", 1): 133,
+    }
+    female = {"AK": 39, "BCC": 82, "BKL": 82, "DF": 52, "MEL": 81, "NV": 81, "SCC": 67, "VASC": 69}
+    names = [DIAGNOSES[code] for code in table.loc[table["sex"] == 0, "label"]]
+    assert Counter(names) == female
+    assert table["unit"].nunique() == 1_051
+    assert (table.groupby("unit")["split"].nunique() == 1).all()
+    assert all(Path(path).is_file() for path in table["path"])
+
+
+def test_fitzpatrick_mini_counts(shared: Path) -> None:
+    data = Fitzpatrick17k(str(shared / "data" / "fitzpatrick17k_mini"), image_size=16).load()
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 234, "val": 68, "test": 52}
+    groups = torch.cat([split.attributes[:, 0] for split in data.splits.values()])
+    # benign, malignant, non-neoplastic
+    assert int((groups == 0).sum()) == (4 + 20 + 13) + (28 + 34 + 34) + (14 + 30 + 29)
+    assert int((groups == 1).sum()) == (23 + 6 + 4) + (40 + 31 + 10) + (19 + 9 + 6)
+    assert data.num_classes == 17
+    assert data.splits["val"].image.shape == (68, 3, 16, 16)
+    assert data.splits["val"].image.dtype == torch.uint8
+    assert data.splits["val"].image.float().std() > 10
+
+
+# ---- what a table may look like ----
+
+
+def test_isic_from_metadata(tmp_path: Path) -> None:
+    table = ISIC2019(str(folder(tmp_path, ISIC_HEADER, ISIC_ROWS))).table()
+    assert table.drop(columns="path").values.tolist() == [
+        ["a", "L1", 0, "train", 0],
+        ["b", "b", 7, "val", 1],
+        ["c", "L3", 3, "test", 1],
+    ]
+    assert table["path"].tolist() == [str(tmp_path / "images" / f"{name}.jpg") for name in "abc"]
+
+
+def test_fitzpatrick_from_metadata(tmp_path: Path) -> None:
+    data_set = Fitzpatrick17k(str(folder(tmp_path, FITZPATRICK_HEADER, FITZPATRICK_ROWS)))
+    assert data_set.class_names == ("acne", "eczema", "psoriasis")
+    assert data_set.table().drop(columns="path").values.tolist() == [
+        ["a", "a", 2, "train", 0],
+        ["b", "b", 0, "val", 1],
+        ["c", "c", 1, "test", 1],
+    ]
+
+
+def test_fitzpatrick_from_three_tables(tmp_path: Path) -> None:
+    write(tmp_path / "fitzpatrick17k.csv", "md5hash,fitzpatrick_scale,label", "a,1,x", "b,4,y", "c,3,x", "d,-1,z")
+    write(tmp_path / "fitzpatrick17k_vali.csv", "md5hash", "c")
+    write(tmp_path / "fitzpatrick17k_test.csv", "md5hash", "a")
+    rows = Fitzpatrick17k(str(tmp_path)).rows()
+    assert dict(zip(rows["id"], rows["split"], strict=True)) == {"a": "test", "b": "train", "c": "val", "d": "train"}
+    assert dict(zip(rows["id"], rows["label"], strict=True)) == {"a": 0, "b": 1, "c": 0, "d": 2}
+
+
+def test_a_changed_table_is_read_again(tmp_path: Path) -> None:
+    data_set = Fitzpatrick17k(str(folder(tmp_path, FITZPATRICK_HEADER, FITZPATRICK_ROWS)))
+    assert data_set.class_names == ("acne", "eczema", "psoriasis")
+    write(tmp_path / "metadata.csv", FITZPATRICK_HEADER, "a,1,a much longer name,train")
+    assert data_set.class_names == ("a much longer name",)
+
+
+def test_a_table_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_set = Fitzpatrick17k(str(folder(tmp_path, FITZPATRICK_HEADER, FITZPATRICK_ROWS)))
+    paths: list[Any] = []
+    original = pd.read_csv
+    monkeypatch.setattr(pd, "read_csv", lambda path, **options: paths.append(path) or original(path, **options))
+    for _ in range(3):
+        data_set.rows()
+        assert len(data_set.class_names) == 3
+    assert len(paths) == 1
+
+
+def test_root_survives_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "here", ISIC_HEADER, ISIC_ROWS)
+    monkeypatch.chdir(tmp_path)
+    data_set = ISIC2019("here")
+    monkeypatch.chdir(os.sep)
+    assert data_set.root == str(tmp_path / "here")
+    assert len(data_set.table()) == 3
+    assert data_set == ISIC2019(str(tmp_path / "here"))
+
+
+# ---- what may be wrong with it ----
+
+Lines = tuple[str, ...]
+ISIC_BARE = "image,lesion_id,low,gender"
+MANY = tuple(f"m{row:02d},L,0,0,train" for row in range(12))
+
+ERRORS: dict[str, tuple[str, dict[str, Lines] | None, list[str]]] = {
+    "no root": ("isic2019", None, ["does not exist", "images/"]),
+    "no table": ("isic2019", {}, ["metadata.csv", *ISIC_TABLES.values()]),
+    "no table, Fitzpatrick": ("fitzpatrick17k", {}, ["metadata.csv", *FITZPATRICK_TABLES.values()]),
+    "one of three tables": (
+        "isic2019",
+        {ISIC_TABLES["train"]: (ISIC_BARE, "a,,0,0")},
+        [f"it lacks {ISIC_TABLES['val']}, {ISIC_TABLES['test']}."],
+    ),
+    "empty file": ("isic2019", {"metadata.csv": ()}, ["metadata.csv cannot be read", "UTF-8"]),
+    "columns": (
+        "isic2019",
+        {"metadata.csv": ("image,lesion_id,split,sex", "a,,train,0")},
+        ["lacks the columns low, gender.", "It has: image, lesion_id, split, sex."],
+    ),
+    "column of a published table": (
+        "fitzpatrick17k",
+        {
+            FITZPATRICK_TABLES["train"]: ("md5hash,fitzpatrick_scale,label", "a,1,x"),
+            FITZPATRICK_TABLES["val"]: ("hash", "a"),
+            FITZPATRICK_TABLES["test"]: ("md5hash", "a"),
+        },
+        ["fitzpatrick17k_vali.csv lacks the columns md5hash.", "It has: hash."],
+    ),
+    "no split column": ("isic2019", {"metadata.csv": (ISIC_BARE, "a,,0,0")}, ["lacks the columns split."]),
+    "label, group and split at once": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, *ISIC_ROWS, "d,,8,0,train", "e,,8,2,train", "f,,,,valid")},
+        [
+            "column low is '8' in 2 rows (d, e). Allowed are 0, 1, 2, 3, 4, 5, 6, 7.",
+            "column low is '' in 1 row (f).",
+            "column gender is '2' in 1 row (e). Allowed are 0, 1.",
+            "column gender is '' in 1 row (f).",
+            "column split is 'valid' in 1 row (f). Allowed are train, val, test.",
+        ],
+    ),
+    "many rows": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, *(row.replace(",0,0,", ",9,0,") for row in MANY))},
+        ["column low is '9' in 12 rows (m00, m01, m02, m03, m04, m05, m06, m07, m08, m09 and 2 more)."],
+    ),
+    "many values": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, *(f"m{row},L,{row + 20},0,train" for row in range(13)))},
+        ["column low is '20' in 1 row (m0).", "column low has 3 more values that are not allowed."],
+    ),
+    "a number with a point": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, "a,,0.0,0,train")},
+        ["column low is '0.0' in 1 row (a)."],
+    ),
+    "a short row": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, *ISIC_ROWS, "d,L4")},
+        ["column low is '' in 1 row (d).", "column split is '' in 1 row (d)."],
+    ),
+    "skin type and label": (
+        "fitzpatrick17k",
+        {"metadata.csv": (FITZPATRICK_HEADER, *FITZPATRICK_ROWS, "d,7,acne,train", "e,0,,train")},
+        [
+            "column fitzpatrick_scale is '7' in 1 row (d). Allowed are 1, 2, 3, 4, 5, 6, -1.",
+            "column fitzpatrick_scale is '0' in 1 row (e).",
+            "column label is empty in 1 row (e).",
+        ],
+    ),
+    "an image without a name": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, *ISIC_ROWS, ",,0,0,train", ",,0,0,train")},
+        ["column image is empty in 2 rows (without a name, without a name)."],
+    ),
+    "an image twice": (
+        "isic2019",
+        {"metadata.csv": (ISIC_HEADER, *ISIC_ROWS, "a,L1,0,0,train", "a,L1,0,0,test", "c,L3,3,1,test")},
+        ["column image has 2 ids more than once (a, c).", "in one split"],
+    ),
+    "an image in two tables": (
+        "isic2019",
+        {
+            ISIC_TABLES["train"]: (ISIC_BARE, "a,,0,0"),
+            ISIC_TABLES["val"]: (ISIC_BARE, "b,,0,0"),
+            ISIC_TABLES["test"]: (ISIC_BARE, "a,,0,0"),
+        },
+        ["column image has 1 id more than once (a)."],
+    ),
+    "a picture in val and test, and a stranger": (
+        "fitzpatrick17k",
+        {
+            FITZPATRICK_TABLES["train"]: ("md5hash,fitzpatrick_scale,label", "a,1,x", "b,1,x"),
+            FITZPATRICK_TABLES["val"]: ("md5hash", "a", "q"),
+            FITZPATRICK_TABLES["test"]: ("md5hash", "a"),
+        },
+        [
+            "fitzpatrick17k_vali.csv lists 1 image that fitzpatrick17k.csv does not (q).",
+            "fitzpatrick17k_vali.csv and fitzpatrick17k_test.csv share 1 image (a).",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_table_errors(name: str, tmp_path: Path) -> None:
+    plugin, files, expected = ERRORS[name]
+    root = tmp_path / "root"
+    if files is not None:
+        root.mkdir()
+        for file, lines in files.items():
+            write(root / file, *lines)
+    data_set: Any = datasets.get(plugin)(root=str(root))  # type: ignore[call-arg]
+    with pytest.raises(DataError) as caught:
+        data_set.rows()
+    for part in [*expected, str(root)]:
+        assert part in str(caught.value)
+
+
+def test_root_that_is_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "file")
+    with pytest.raises(DataError, match="file is not a folder"):
+        ISIC2019(str(tmp_path / "file")).rows()
+
+
+def test_a_table_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_bytes(b"image,low\n\xff\xfe\xfa,1\n")
+    with pytest.raises(DataError, match=r"metadata.csv cannot be read"):
+        ISIC2019(str(tmp_path)).rows()
+
+
+def test_absent_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    folder(tmp_path, ISIC_HEADER, (*MANY, "here,,0,0,val"))
+    for row in range(12):
+        (tmp_path / "images" / f"m{row:02d}.jpg").unlink()
+    with pytest.raises(DataError) as caught:
+        ISIC2019(str(tmp_path)).table()
+    text = str(caught.value)
+    assert "12 of 13 images" in text
+    assert ", ".join(f"m{row:02d}.jpg" for row in range(10)) + " and 2 more." in text
+    assert "m10" not in text
+    assert "here.jpg" not in text
+
+
+def test_images_are_looked_for_in_one_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_set = ISIC2019(str(folder(tmp_path, ISIC_HEADER, MANY)))
+    data_set.rows()
+    looks: list[str] = []
+    original = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **rest: looks.append(str(path)) or original(path, **rest))
+    assert len(data_set.table()) == 12
+    assert not [path for path in looks if path.endswith(".jpg")]
+
+
+def test_a_split_without_rows(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"isic2019 has no test rows"):
+        ISIC2019(str(folder(tmp_path, ISIC_HEADER, ISIC_ROWS[:2])), image_size=8).load()
+
+
+# ---- decoding ----
+
+
+def test_decode_known_pixels(tmp_path: Path) -> None:
+    # 4 wide, 2 high: at size 2 nothing is resized and the middle two columns stay
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "high.png")
+    wide, high = decode([tmp_path / "wide.png", tmp_path / "high.png"], 2)
+    assert wide.dtype == torch.uint8
+    red = [[30, 60], [150, 180]]
+    assert wide.tolist() == [[[value + add for value in row] for row in red] for add in (0, 10, 20)]
+    assert high.tolist() == wide.transpose(1, 2).tolist()
+
+
+def test_decode_resizes_the_shorter_side(tmp_path: Path) -> None:
+    # 12 x 6, three vertical bands of 4: at size 3 the picture is 6 x 3, and the crop keeps columns 1.5 to 4.5
+    pixels = np.zeros((6, 12, 3), np.uint8)
+    pixels[:, 4:8] = 200
+    Image.fromarray(pixels).save(tmp_path / "bands.png")
+    image = decode([tmp_path / "bands.png"], 3)[0]
+    assert image.shape == (3, 3, 3)
+    assert (image[:, 0] == image[:, 2]).all()  # rows alike
+    assert image[0, 0, 1] > 150  # band
+    Image.new("RGB", (3, 5), (7, 8, 9)).save(tmp_path / "small.png")
+    assert decode([tmp_path / "small.png"], 8)[0].unique().tolist() == [7, 8, 9]  # smaller ones are enlarged
+
+
+def test_decode_greyscale_becomes_rgb(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[1, 2], [3, 250]], np.uint8)).save(tmp_path / "grey.png")
+    assert decode([tmp_path / "grey.png"], 2)[0].tolist() == [[[1, 2], [3, 250]]] * 3
+
+
+def test_decode_names_every_unreadable_file(tmp_path: Path) -> None:
+    picture(tmp_path / "good1.jpg")
+    picture(tmp_path / "good2.jpg")
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    whole = (tmp_path / "good1.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    names = ["good1", "text", "good2", "empty", "cut", "gone"]
+    with pytest.raises(DataError) as caught:
+        decode([tmp_path / f"{name}.jpg" for name in names], 4)
+    text = str(caught.value)
+    assert "4 of 6 images cannot be read" in text
+    assert [name for name in names if f"{name}.jpg" in text] == ["text", "empty", "cut", "gone"]
+
+
+# ---- identity ----
+
+
+def test_table_digest_by_hand() -> None:
+    table = pd.DataFrame(
+        {
+            "path": ["/x/a.jpg", "/x/b.jpg"],
+            "split": ["train", "test"],
+            "sex": [0, 1],
+            "label": [3, 12],
+            "unit": ["L", "M"],
+            "id": ["a", "b"],
+        }
+    )
+    expected = hashlib.sha256(b"a\x1f3\x1f0\x1ftrain\x1eb\x1f12\x1f1\x1ftest\x1e").hexdigest()
+    assert table_digest(table, ("sex",)) == expected
+
+
+def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
+    first = ISIC2019(str(folder(tmp_path / "one", ISIC_HEADER, ISIC_ROWS))).identity()
+    assert ISIC2019(str(folder(tmp_path / "two", ISIC_HEADER, ISIC_ROWS))).identity() == first
+    changed = (ISIC_ROWS[0].replace("a,L1,0,0", "a,L1,0,1"), *ISIC_ROWS[1:])
+    assert ISIC2019(str(folder(tmp_path / "three", ISIC_HEADER, changed))).identity() != first
+    assert ISIC2019(str(tmp_path / "one"), image_size=64).identity() != first
+
+
+# ---- generated pictures ----
+
+
+def cells(table: pd.DataFrame, split: str) -> np.ndarray:
+    """(K, 2) counts of class and tone."""
+    rows = of_split(table, split)
+    return np.array(pd.crosstab(rows["label"], rows["tone"]))
+
+
+def chi_square(counts: np.ndarray) -> float:
+    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def small(**options: Any) -> Synthetic:
+    return Synthetic(**({"image_size": 32, "train": 64, "val": 200, "test": 200} | options))
+
+
+def test_synthetic_is_the_same_each_time() -> None:
+    first, second = small(), small()
+    pd.testing.assert_frame_equal(first.table(), second.table())
+    torch.testing.assert_close(first.images(first.table()), second.images(second.table()), rtol=0, atol=0)
+    assert first.identity() == second.identity()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"bias": 0.0}, {"image_size": 40}, {"num_classes": 3}, {"val": 100}])
+def test_synthetic_identity_changes_with_every_field(change: dict[str, Any]) -> None:
+    assert small(**change).identity() != small().identity()
+
+
+def test_synthetic_seed_changes_the_pictures_only_as_a_whole() -> None:
+    table = small().table().head(4)
+    first, other = small().images(table), small(seed=1).images(table)
+    assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_synthetic_table() -> None:
+    table = Synthetic().table()
+    assert list(table.columns) == ["id", "unit", "label", "split", "tone"]
+    assert Counter(table["split"]) == {"train": 800, "val": 400, "test": 400}
+    assert table["id"].iloc[17] == "train-00017"
+    assert table["id"].is_unique
+    assert (table["unit"] == table["id"]).all()
+    shares = cells(table, "val").sum(1) / 400
+    assert shares[0] > 2 * shares[-1]  # unbalanced classes
+    assert 0.3 < cells(table, "val")[:, 1].sum() / 400 < 0.4  # and groups
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("bias", [0.0, 0.6, 1.0])
+def test_synthetic_cells_that_metrics_need(num_classes: int, bias: float) -> None:
+    data_set = Synthetic(num_classes=num_classes, bias=bias)
+    table = data_set.table()
+    assert len(data_set.class_names) == num_classes
+    for split in ("val", "test"):
+        counts = cells(table, split)
+        assert counts.shape == (num_classes, 2)
+        assert counts.min() >= 8
+        assert chi_square(counts) < 0.1  # independent but for rounding
+    if bias == 0.0:
+        assert chi_square(cells(table, "train")) < 0.1
+    else:
+        # far beyond the 0.1 % point of 5 degrees of freedom, 20.5
+        assert chi_square(cells(table, "train")) > 100
+        assert cells(table, "train").min() > 0  # yet no class is without one of the tones
+
+
+def test_synthetic_tie_grows_with_bias() -> None:
+    ties = [chi_square(cells(Synthetic(bias=bias).table(), "train")) for bias in (0.0, 0.3, 0.6, 1.0)]
+    assert ties == sorted(ties)
+    assert ties[1] > 20
+
+
+def test_synthetic_picture_depends_on_its_row_alone() -> None:
+    data_set = small()
+    table = data_set.table()
+    whole = data_set.images(table)
+    assert whole.shape == (464, 3, 32, 32)
+    assert whole.dtype == torch.uint8
+    for row in (0, 31, 32, 100, 463):
+        torch.testing.assert_close(data_set.images(table.iloc[[row]])[0], whole[row], rtol=0, atol=0)
+    shuffled = np.random.default_rng(0).permutation(len(table))
+    torch.testing.assert_close(data_set.images(table.iloc[shuffled]), whole[torch.from_numpy(shuffled)], rtol=0, atol=0)
+
+
+def test_synthetic_load_keeps_rows_and_pictures_together() -> None:
+    data_set = small()
+    table = data_set.table()
+    data = data_set.load()
+    rows = of_split(table, "val")
+    split = data.splits["val"]
+    assert split.id == tuple(rows["id"])
+    assert split.label.tolist() == rows["label"].tolist()
+    assert split.attributes.tolist() == [[tone] for tone in rows["tone"]]
+    torch.testing.assert_close(split.image[:3], data_set.images(rows.head(3)), rtol=0, atol=0)
+    assert (data.num_classes, data.privileged_code, data.attribute_names) == (4, 0, ("tone",))
+
+
+def nearest_mean(means_of: np.ndarray, codes: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Codes of the nearest mean of each code; learned on one half, asked of the other."""
+    means = np.stack([means_of[codes == code].mean(0) for code in np.unique(codes)])
+    return np.asarray(((features[:, None] - means[None]) ** 2).sum(2).argmin(1))
+
+
+def test_synthetic_colour_tells_the_group_and_not_the_class() -> None:
+    data_set = Synthetic(image_size=32, train=16, val=800, test=800, bias=0.0)
+    table = data_set.table()
+    val, test = of_split(table, "val"), of_split(table, "test")
+    colour = {name: data_set.images(rows).float().mean((2, 3)).numpy() for name, rows in (("val", val), ("test", test))}
+    tone = nearest_mean(colour["val"], val["tone"].to_numpy(), colour["test"])
+    assert (tone == test["tone"].to_numpy()).mean() > 0.95
+    truth = test["label"].to_numpy()
+    for code in (0, 1):  # within a tone, so that the tone does not drown the shape
+        fit, ask = (val["tone"] == code).to_numpy(), (test["tone"] == code).to_numpy()
+        guess = nearest_mean(colour["val"][fit], val["label"].to_numpy()[fit], colour["test"][ask])
+        recall = np.mean([(guess[truth[ask] == label] == label).mean() for label in range(4)])
+        assert abs(recall - 0.25) < 0.12  # chance is 1 of 4; 3 standard errors of a cell of 60 are 0.09
+
+
+def test_synthetic_shape_tells_the_class() -> None:
+    # the mean picture of a class differs from that of another far more than two halves of one class do
+    data_set = Synthetic(image_size=32, train=16, val=800, test=800, bias=0.0)
+    table = data_set.table()
+    means = {}
+    for split in ("val", "test"):
+        rows = of_split(table, split)
+        rows = rows[rows["tone"] == 0]
+        images = data_set.images(rows).float().mean(1)
+        means[split] = [images[torch.tensor((rows["label"] == label).tolist())].mean(0) for label in range(4)]
+    distance = np.array([[float((a - b).abs().mean()) for b in means["test"]] for a in means["val"]])
+    assert np.diag(distance).max() * 2 < distance[~np.eye(4, dtype=bool)].min()
+
+
+def contrast(images: torch.Tensor) -> torch.Tensor:
+    """(N,) of 3 x 3 means: the spread within a picture, mostly that between lesion and skin."""
+    return torch.nn.functional.avg_pool2d(images.float().mean(1, keepdim=True), 3).flatten(1).std(1)
+
+
+def test_synthetic_bias_hides_the_lesions_of_one_group() -> None:
+    table = of_split(small().table(), "val")
+    plain, biased = small(bias=0.0).images(table), small(bias=1.0).images(table)
+    light = torch.tensor((table["tone"] == 0).tolist())
+    torch.testing.assert_close(plain[light], biased[light], rtol=0, atol=0)
+    assert contrast(biased[~light]).mean() < 0.5 * contrast(plain[~light]).mean()
+    assert contrast(plain[light]).mean() == pytest.approx(float(contrast(plain[~light]).mean()), rel=0.15)
+
+
+def test_all_data_sets_are_found() -> None:
+    assert {"fitzpatrick17k", "isic2019", "synthetic"} <= set(datasets.names())
+    assert all(issubclass(datasets.get(name), DataSet) for name in datasets.names())
