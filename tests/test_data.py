@@ -502,6 +502,11 @@ def test_synthetic_identity_changes_with_every_field(change: dict[str, Any]) -> 
     assert small(**change).identity() != small().identity()
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"bias": 0.601}])
+def test_synthetic_identity_knows_what_the_table_does_not(change: dict[str, Any]) -> None:
+    assert small(**change).identity() | {"table": ""} != small().identity() | {"table": ""}
+
+
 def test_synthetic_seed_changes_the_pictures_only_as_a_whole() -> None:
     table = small().table().head(4)
     first, other = small().images(table), small(seed=1).images(table)
@@ -515,6 +520,8 @@ def test_synthetic_table() -> None:
     assert table["id"].iloc[17] == "train-00017"
     assert table["id"].is_unique
     assert (table["unit"] == table["id"]).all()
+    for split in ("train", "val", "test"):  # mixed: the first rows are not one cell
+        assert of_split(table, split).head(30).groupby(["label", "tone"]).ngroups > 4
     shares = cells(table, "val").sum(1) / 400
     assert shares[0] > 2 * shares[-1]  # unbalanced classes
     assert 0.3 < cells(table, "val")[:, 1].sum() / 400 < 0.4  # and groups
@@ -622,3 +629,14 @@ def test_synthetic_bias_hides_the_lesions_of_one_group() -> None:
 def test_all_data_sets_are_found() -> None:
     assert {"fitzpatrick17k", "isic2019", "synthetic"} <= set(datasets.names())
     assert all(issubclass(datasets.get(name), DataSet) for name in datasets.names())
+
+
+@pytest.mark.parametrize("at", [20, 40, 60])
+def test_a_png_with_broken_bytes_is_named(tmp_path, at):
+    """Whatever Pillow makes of it: a SyntaxError, a ValueError or an OSError."""
+    Image.new("RGB", (16, 16), (200, 100, 50)).save(tmp_path / "broken.png")
+    content = bytearray((tmp_path / "broken.png").read_bytes())
+    content[at : at + 8] = b"\xff" * 8
+    (tmp_path / "broken.png").write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"broken\.png"):
+        decode([tmp_path / "broken.png"], 8)

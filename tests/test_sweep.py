@@ -229,9 +229,8 @@ def test_a_worker_is_killed_and_the_sweep_goes_on(slow_undisturbed: Path, tmp_pa
     driver = subprocess.Popen(command(space, tmp_path), stderr=subprocess.DEVNULL)
     try:
         _wait_for(lambda: any(root.glob("channels/*.parquet")), driver)
-        workers = _workers_of(driver.pid)
-        assert workers, "no worker found to kill"
-        os.kill(workers[0], signal.SIGKILL)
+        _wait_for(lambda: bool(_workers_of(driver.pid)), driver)
+        os.kill(_workers_of(driver.pid)[0], signal.SIGKILL)
         assert driver.wait(timeout=240) == 0
     finally:
         if driver.poll() is None:
@@ -241,7 +240,7 @@ def test_a_worker_is_killed_and_the_sweep_goes_on(slow_undisturbed: Path, tmp_pa
 
 
 def _workers_of(driver: int) -> list[int]:
-    """Processes below the driver that run a trial."""
+    """Processes below the driver that run a trial: Ray names them ray::<class>.<method> while they do."""
     listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     parents = {int(pid): int(parent) for pid, parent, *_ in rows}
@@ -251,7 +250,7 @@ def _workers_of(driver: int) -> list[int]:
             pid = parents[pid]
         return pid == driver
 
-    return [int(row[0]) for row in rows if len(row) == 3 and "SweepTrainable" in row[2] and below(int(row[0]))]
+    return [int(row[0]) for row in rows if len(row) == 3 and "Trainable" in row[2] and below(int(row[0]))]
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from scp_ray.errors import DataError
 # Part of a trial's identity: raise it when the same file would decode to other pixels.
 DECODE_VERSION = 1
 
+# what Pillow raises for a file that is no image, is cut short, has broken chunks or would not fit into memory
+_UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError)
+
 
 def decode(paths: Sequence[str | Path], size: int) -> Tensor:
     """(N, 3, size, size) uint8: shorter side resized (bilinear, antialiased), centre cropped, as RGB.
@@ -27,7 +30,7 @@ def decode(paths: Sequence[str | Path], size: int) -> Tensor:
         try:
             with Image.open(path) as file:
                 images[index] = np.asarray(_square(file.convert("RGB"), size))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             unreadable.append(f"{path} ({error})")
     if unreadable:
         shown = "\n  ".join(unreadable[:20])

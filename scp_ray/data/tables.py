@@ -59,7 +59,7 @@ def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:
 @lru_cache(maxsize=16)
 def _read(path: Path, size: int, changed_ns: int) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8").fillna("")  # short rows
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     except (ValueError, OSError) as error:  # pandas' own parser errors are ValueErrors
         raise DataError(f"{path} cannot be read as a CSV table in UTF-8: {error}. Replace it.") from error
 
