@@ -109,11 +109,15 @@ def _plan_summary(plan: Plan, root: Path) -> dict[str, Any]:
 def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
     trials = sum(job.trial is not None for job in plan.to_do)
     seeds = len(arms[0].trials)
-    parts = [f"{len(arms)} arms x {seeds} seeds", f"{trials} trials and {len(plan.to_do) - trials} base models to run"]
+    bases = len(plan.to_do) - trials
+    parts = [
+        f"{_counted(len(arms), 'arm')} x {_counted(seeds, 'seed')}",
+        f"{_counted(trials, 'trial')} and {_counted(bases, 'base model')} to run",
+    ]
     if plan.done:
         parts.append(f"{len(plan.done)} already done")
     if plan.shared:
-        parts.append(f"{plan.shared} arms resolve to a trial of another arm and share it")
+        parts.append(f"{_counted(plan.shared, 'arm')} resolve to a trial of another arm and share it")
     if plan.failed:
         parts.append(f"{len(plan.failed)} failed before (--retry-failed tries them again)")
     if plan.to_do:
@@ -132,6 +136,10 @@ def _tell_outcome(outcome: Any, root: Path, rerun: str) -> None:
     elif not outcome.done and not outcome.failures:
         _say("Nothing to do: everything asked for is in the ledger.")
     _say(f"Ledger: {root}\nTable and figure: scp-ray report {root}")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _say(text: str) -> None:

@@ -15,7 +15,10 @@ from scp_ray.parts import Batch, Learner, PrunableLayer
 @register("none")
 @dataclass(frozen=True)
 class NoPruning(Criterion):
-    """SCP gets extra fine-tuning that no baseline row gets; without this control its gain cannot be told from it."""
+    """No channel goes, the same extra epochs are trained.
+
+    SCP gets fine-tuning that no baseline row gets; without this control its gain cannot be told from more training.
+    """
 
     prunes = False
 
