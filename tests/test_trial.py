@@ -15,7 +15,7 @@ from torch import nn
 from scp_ray.config import ResolvedTrial, TrialConfig, resolve
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.states import States
-from scp_ray.loop.fit import fit_
+from scp_ray.loop.fit import fit_, fit_epochs
 from scp_ray.parts import Learner, TrainPlan
 from scp_ray.trial import Result, Step, run_trial, train_base
 from scp_ray.tune import record
@@ -183,11 +183,13 @@ def test_a_finished_trial_is_told_again_and_left_alone(undisturbed: Path) -> Non
     assert {path: path.read_bytes() for path in undisturbed.rglob("*.parquet")} == files
 
 
-def test_first_scores_are_made_once_for_all_arms(undisturbed: Path, tmp_path: Path) -> None:
-    """Two arms that differ in pr_c share the base's scores: one file, and equal scores in round 1."""
+def test_first_scores_are_made_once_for_all_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two arms that differ in pr_c share the base's scores; the second one scores in round 2 alone."""
     ledger = record_all(trial(), tmp_path)
-    other = trial(pr_c=0.2)
+    other, scored, original = trial(pr_c=0.2), [], record.local_scores
+    monkeypatch.setattr(record, "local_scores", lambda *given: scored.append(1) or original(*given))
     record_all(other, tmp_path)
+    assert len(scored) == 1
     assert len(list(ledger.base_folder(other.base_id).glob("scores/*.parquet"))) == 1
     scores = [pd.read_parquet(ledger.table_path("channels", each.trial_id)) for each in (trial(), other)]
     firsts = [frame[frame["round"] == 1]["score"].tolist() for frame in scores]
@@ -265,6 +267,30 @@ def test_dropout_and_generators_are_left_as_they_were() -> None:
     before = torch.get_rng_state()
     fit_(learner, lambda seed, epoch: [batch], TrainPlan(epochs=2, batch_size=8), seed=3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+class Listener(Learner):
+    """Writes down what its generator and the default one draw at each step."""
+
+    def training_step_(self, batch: Any, optimizers: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        self.drawn.append((torch.rand(1, generator=generator).item(), torch.rand(1).item()))
+        return {"loss": torch.zeros(())}
+
+
+def test_each_epoch_draws_from_its_own_stream() -> None:
+    """Three epochs draw differently; one that starts after the first draws what the last two drew."""
+
+    def drawn(start: int) -> list[tuple[float, float]]:
+        learner = Listener(nn.Linear(1, 1), ())
+        learner.drawn = []
+        plan = TrainPlan(epochs=3)
+        for _ in fit_epochs(learner, lambda seed, epoch: [None], plan, seed=1, start=start):  # type: ignore[list-item]
+            pass
+        return learner.drawn
+
+    whole = drawn(0)
+    assert len(set(whole)) == 3
+    assert drawn(1) == whole[1:]
 
 
 def test_a_mask_outlives_the_loop(undisturbed: Path) -> None:

@@ -112,8 +112,6 @@ def _where_to_go_on(states: States, rows: list[Row]) -> tuple[State | None, list
     state, committed = states.load(), len(rows) - 1
     if state is None or state["round"] > committed + 1:
         return None, rows[:1]
-    if state["round"] == committed + 1:
-        return state, rows
     whole = state["epoch"] == state["epochs"]
     return state, rows[: state["round"] + 1] if whole else rows[: state["round"]]
 
