@@ -78,10 +78,11 @@ def read_value(kind: Any, value: Any, path: str, faults: Faults) -> Any:
         return read_fields(kind, value, path, faults)  # type: ignore[arg-type]
     try:
         checked = _adapter(kind).validate_python(value)
-        if all(rule.holds(checked) for rule in _rules(kind)):
-            return checked
+        fits = all(rule.holds(checked) for rule in _rules(kind))
     except ValidationError:
-        pass  # said below, in our words
+        checked, fits = None, False
+    if fits:
+        return checked
     faults.append(f"{path}: got {_shown(value)}; allowed is {describe(kind)}.")
     return None
 

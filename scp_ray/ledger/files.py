@@ -80,22 +80,24 @@ def write_table(path: Path, table: pa.Table) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A Parquet file as a frame. Raises LedgerError where it is damaged."""
+def read_arrow(path: Path) -> pa.Table:
+    """A Parquet file as it is. Raises LedgerError where it is missing or damaged."""
     try:
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+        return pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep again makes it anew.") from error
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A Parquet file as a frame. Raises LedgerError."""
+    frame: pd.DataFrame = read_arrow(path).to_pandas()
     return frame
 
 
 def replace_rounds(path: Path, rows: pa.Table, rounds: Sequence[int]) -> None:
     """Put ``rows`` in place of those of the same rounds, and of all later ones, in the Parquet file at ``path``."""
     if path.exists():
-        try:
-            before = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise LedgerError(f"cannot read {path}: {error}. Delete it, then run the sweep again.") from error
+        before = read_arrow(path)
         earlier = before.filter(pa.compute.less(before["round"], min(rounds)))
         rows = pa.concat_tables([earlier, rows], promote_options="permissive")
     write_table(path, rows)

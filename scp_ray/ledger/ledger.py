@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from scp_ray.errors import LedgerError
-from scp_ray.ledger.files import read_json, read_table, replace_rounds, write_bytes, write_json, write_table
+from scp_ray.ledger.files import read_arrow, read_json, read_table, replace_rounds, write_bytes, write_json, write_table
 from scp_ray.ledger.lease import holds
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
 from scp_ray.ledger.states import States
@@ -196,8 +195,5 @@ def _weights(state: Mapping[str, Tensor]) -> bytes:
 
 
 def _rows(path: Path) -> list[Row]:
-    try:
-        rows: list[Row] = pq.read_table(path).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep again makes it anew.") from error
+    rows: list[Row] = read_arrow(path).to_pylist()
     return rows

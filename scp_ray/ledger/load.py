@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scp_ray.errors import LedgerError
-from scp_ray.ledger.files import read_table
+from scp_ray.ledger.files import read_arrow, read_table
 from scp_ray.ledger.ledger import Ledger, rows_done
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
 
@@ -113,10 +112,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 def _concatenated(paths: Iterable[Path], **added: list[str]) -> pd.DataFrame:
     tables = []
     for position, path in enumerate(paths):
-        try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise LedgerError(f"cannot read {path}: {error}. Delete it; running the sweep makes it anew.") from error
+        table = read_arrow(path)
         for name, values in added.items():
             table = table.add_column(0, name, pa.array([values[position]] * len(table)))
         tables.append(table)
