@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -18,3 +20,16 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the reference values in {folder.name}/ beside the repository")
     return folder
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Writes a search space and reads it as the commands do."""
+    from scp_ray.config import read_space
+
+    def read(text: str | bytes, **options: Any) -> dict[str, Any]:
+        path = tmp_path / "space.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_space(str(path), **options)
+
+    return read

@@ -1,4 +1,4 @@
-"""Data sets: their tables against published counts and Python's csv module, decoding by hand, generated pictures."""
+"""The tables of the data sets: counts, faults, identity."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from scp_ray.data.base import DataSet, datasets, table_digest
+from scp_ray.data.base import datasets, table_digest
 from scp_ray.data.fitzpatrick17k import Fitzpatrick17k
-from scp_ray.data.images import decode
 from scp_ray.data.isic2019 import ISIC2019
-from scp_ray.data.synthetic import Synthetic
 from scp_ray.errors import DataError
 
 ISIC_TABLES = {split: f"isic2019_{split}_pretraining.csv" for split in ("train", "val", "test")}
@@ -68,9 +65,6 @@ def published(shared: Path, tmp_path: Path) -> Path:
     for name in (*ISIC_TABLES.values(), *FITZPATRICK_TABLES.values()):
         (tmp_path / name).symlink_to(shared / "data" / "metadata" / name)
     return tmp_path
-
-
-# ---- the published tables ----
 
 
 def test_isic_published_counts(published: Path) -> None:
@@ -143,9 +137,6 @@ def test_published_tables_without_images(published: Path) -> None:
         ISIC2019(str(published)).table()
 
 
-# ---- the small sets ----
-
-
 def test_isic_mini_counts(shared: Path) -> None:
     root = shared / "data" / "isic2019_mini"
     table = ISIC2019(str(root)).table()
@@ -176,9 +167,6 @@ def test_fitzpatrick_mini_counts(shared: Path) -> None:
     assert data.splits["val"].image.shape == (68, 3, 16, 16)
     assert data.splits["val"].image.dtype == torch.uint8
     assert data.splits["val"].image.float().std() > 10
-
-
-# ---- what a table may look like ----
 
 
 def test_isic_from_metadata(tmp_path: Path) -> None:
@@ -237,8 +225,6 @@ def test_root_survives_another_working_directory(tmp_path: Path, monkeypatch: py
     assert len(data_set.table()) == 3
     assert data_set == ISIC2019(str(tmp_path / "here"))
 
-
-# ---- what may be wrong with it ----
 
 Lines = tuple[str, ...]
 ISIC_BARE = "image,lesion_id,low,gender"
@@ -398,57 +384,6 @@ def test_a_split_without_rows(tmp_path: Path) -> None:
         ISIC2019(str(folder(tmp_path, ISIC_HEADER, ISIC_ROWS[:2])), image_size=8).load()
 
 
-# ---- decoding ----
-
-
-def test_decode_known_pixels(tmp_path: Path) -> None:
-    # 4 wide, 2 high: at size 2 nothing is resized and the middle two columns stay
-    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3) * 10
-    Image.fromarray(pixels).save(tmp_path / "wide.png")
-    Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "high.png")
-    wide, high = decode([tmp_path / "wide.png", tmp_path / "high.png"], 2)
-    assert wide.dtype == torch.uint8
-    red = [[30, 60], [150, 180]]
-    assert wide.tolist() == [[[value + add for value in row] for row in red] for add in (0, 10, 20)]
-    assert high.tolist() == wide.transpose(1, 2).tolist()
-
-
-def test_decode_resizes_the_shorter_side(tmp_path: Path) -> None:
-    # 12 x 6, three vertical bands of 4: at size 3 the picture is 6 x 3, and the crop keeps columns 1.5 to 4.5
-    pixels = np.zeros((6, 12, 3), np.uint8)
-    pixels[:, 4:8] = 200
-    Image.fromarray(pixels).save(tmp_path / "bands.png")
-    image = decode([tmp_path / "bands.png"], 3)[0]
-    assert image.shape == (3, 3, 3)
-    assert (image[:, 0] == image[:, 2]).all()  # rows alike
-    assert image[0, 0, 1] > 150  # band
-    Image.new("RGB", (3, 5), (7, 8, 9)).save(tmp_path / "small.png")
-    assert decode([tmp_path / "small.png"], 8)[0].unique().tolist() == [7, 8, 9]  # smaller ones are enlarged
-
-
-def test_decode_greyscale_becomes_rgb(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[1, 2], [3, 250]], np.uint8)).save(tmp_path / "grey.png")
-    assert decode([tmp_path / "grey.png"], 2)[0].tolist() == [[[1, 2], [3, 250]]] * 3
-
-
-def test_decode_names_every_unreadable_file(tmp_path: Path) -> None:
-    picture(tmp_path / "good1.jpg")
-    picture(tmp_path / "good2.jpg")
-    (tmp_path / "text.jpg").write_text("no picture")
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    whole = (tmp_path / "good1.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    names = ["good1", "text", "good2", "empty", "cut", "gone"]
-    with pytest.raises(DataError) as caught:
-        decode([tmp_path / f"{name}.jpg" for name in names], 4)
-    text = str(caught.value)
-    assert "4 of 6 images cannot be read" in text
-    assert [name for name in names if f"{name}.jpg" in text] == ["text", "empty", "cut", "gone"]
-
-
-# ---- identity ----
-
-
 def test_table_digest_by_hand() -> None:
     table = pd.DataFrame(
         {
@@ -470,173 +405,3 @@ def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
     changed = (ISIC_ROWS[0].replace("a,L1,0,0", "a,L1,0,1"), *ISIC_ROWS[1:])
     assert ISIC2019(str(folder(tmp_path / "three", ISIC_HEADER, changed))).identity() != first
     assert ISIC2019(str(tmp_path / "one"), image_size=64).identity() != first
-
-
-# ---- generated pictures ----
-
-
-def cells(table: pd.DataFrame, split: str) -> np.ndarray:
-    """(K, 2) counts of class and tone."""
-    rows = of_split(table, split)
-    return np.array(pd.crosstab(rows["label"], rows["tone"]))
-
-
-def chi_square(counts: np.ndarray) -> float:
-    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / counts.sum()
-    return float(((counts - expected) ** 2 / expected).sum())
-
-
-def small(**options: Any) -> Synthetic:
-    return Synthetic(**({"image_size": 32, "train": 64, "val": 200, "test": 200} | options))
-
-
-def test_synthetic_is_the_same_each_time() -> None:
-    first, second = small(), small()
-    pd.testing.assert_frame_equal(first.table(), second.table())
-    torch.testing.assert_close(first.images(first.table()), second.images(second.table()), rtol=0, atol=0)
-    assert first.identity() == second.identity()
-
-
-@pytest.mark.parametrize("change", [{"seed": 1}, {"bias": 0.0}, {"image_size": 40}, {"num_classes": 3}, {"val": 100}])
-def test_synthetic_identity_changes_with_every_field(change: dict[str, Any]) -> None:
-    assert small(**change).identity() != small().identity()
-
-
-@pytest.mark.parametrize("change", [{"seed": 1}, {"bias": 0.601}])
-def test_synthetic_identity_knows_what_the_table_does_not(change: dict[str, Any]) -> None:
-    assert small(**change).identity() | {"table": ""} != small().identity() | {"table": ""}
-
-
-def test_synthetic_seed_changes_the_pictures_only_as_a_whole() -> None:
-    table = small().table().head(4)
-    first, other = small().images(table), small(seed=1).images(table)
-    assert all(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
-
-
-def test_synthetic_table() -> None:
-    table = Synthetic().table()
-    assert list(table.columns) == ["id", "unit", "label", "split", "tone"]
-    assert Counter(table["split"]) == {"train": 800, "val": 400, "test": 400}
-    assert table["id"].iloc[17] == "train-00017"
-    assert table["id"].is_unique
-    assert (table["unit"] == table["id"]).all()
-    for split in ("train", "val", "test"):  # mixed: the first rows are not one cell
-        assert of_split(table, split).head(30).groupby(["label", "tone"]).ngroups > 4
-    shares = cells(table, "val").sum(1) / 400
-    assert shares[0] > 2 * shares[-1]  # unbalanced classes
-    assert 0.3 < cells(table, "val")[:, 1].sum() / 400 < 0.4  # and groups
-
-
-@pytest.mark.parametrize("num_classes", [2, 3, 4, 5, 6])
-@pytest.mark.parametrize("bias", [0.0, 0.6, 1.0])
-def test_synthetic_cells_that_metrics_need(num_classes: int, bias: float) -> None:
-    data_set = Synthetic(num_classes=num_classes, bias=bias)
-    table = data_set.table()
-    assert len(data_set.class_names) == num_classes
-    for split in ("val", "test"):
-        counts = cells(table, split)
-        assert counts.shape == (num_classes, 2)
-        assert counts.min() >= 8
-        assert chi_square(counts) < 0.1  # independent but for rounding
-    if bias == 0.0:
-        assert chi_square(cells(table, "train")) < 0.1
-    else:
-        # far beyond the 0.1 % point of 5 degrees of freedom, 20.5
-        assert chi_square(cells(table, "train")) > 100
-        assert cells(table, "train").min() > 0  # yet no class is without one of the tones
-
-
-def test_synthetic_tie_grows_with_bias() -> None:
-    ties = [chi_square(cells(Synthetic(bias=bias).table(), "train")) for bias in (0.0, 0.3, 0.6, 1.0)]
-    assert ties == sorted(ties)
-    assert ties[1] > 20
-
-
-def test_synthetic_picture_depends_on_its_row_alone() -> None:
-    data_set = small()
-    table = data_set.table()
-    whole = data_set.images(table)
-    assert whole.shape == (464, 3, 32, 32)
-    assert whole.dtype == torch.uint8
-    for row in (0, 31, 32, 100, 463):
-        torch.testing.assert_close(data_set.images(table.iloc[[row]])[0], whole[row], rtol=0, atol=0)
-    shuffled = np.random.default_rng(0).permutation(len(table))
-    torch.testing.assert_close(data_set.images(table.iloc[shuffled]), whole[torch.from_numpy(shuffled)], rtol=0, atol=0)
-
-
-def test_synthetic_load_keeps_rows_and_pictures_together() -> None:
-    data_set = small()
-    table = data_set.table()
-    data = data_set.load()
-    rows = of_split(table, "val")
-    split = data.splits["val"]
-    assert split.id == tuple(rows["id"])
-    assert split.label.tolist() == rows["label"].tolist()
-    assert split.attributes.tolist() == [[tone] for tone in rows["tone"]]
-    torch.testing.assert_close(split.image[:3], data_set.images(rows.head(3)), rtol=0, atol=0)
-    assert (data.num_classes, data.privileged_code, data.attribute_names) == (4, 0, ("tone",))
-
-
-def nearest_mean(means_of: np.ndarray, codes: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Codes of the nearest mean of each code; learned on one half, asked of the other."""
-    means = np.stack([means_of[codes == code].mean(0) for code in np.unique(codes)])
-    return np.asarray(((features[:, None] - means[None]) ** 2).sum(2).argmin(1))
-
-
-def test_synthetic_colour_tells_the_group_and_not_the_class() -> None:
-    data_set = Synthetic(image_size=32, train=16, val=800, test=800, bias=0.0)
-    table = data_set.table()
-    val, test = of_split(table, "val"), of_split(table, "test")
-    colour = {name: data_set.images(rows).float().mean((2, 3)).numpy() for name, rows in (("val", val), ("test", test))}
-    tone = nearest_mean(colour["val"], val["tone"].to_numpy(), colour["test"])
-    assert (tone == test["tone"].to_numpy()).mean() > 0.95
-    truth = test["label"].to_numpy()
-    for code in (0, 1):  # within a tone, so that the tone does not drown the shape
-        fit, ask = (val["tone"] == code).to_numpy(), (test["tone"] == code).to_numpy()
-        guess = nearest_mean(colour["val"][fit], val["label"].to_numpy()[fit], colour["test"][ask])
-        recall = np.mean([(guess[truth[ask] == label] == label).mean() for label in range(4)])
-        assert abs(recall - 0.25) < 0.12  # chance is 1 of 4; 3 standard errors of a cell of 60 are 0.09
-
-
-def test_synthetic_shape_tells_the_class() -> None:
-    # the mean picture of a class differs from that of another far more than two halves of one class do
-    data_set = Synthetic(image_size=32, train=16, val=800, test=800, bias=0.0)
-    table = data_set.table()
-    means = {}
-    for split in ("val", "test"):
-        rows = of_split(table, split)
-        rows = rows[rows["tone"] == 0]
-        images = data_set.images(rows).float().mean(1)
-        means[split] = [images[torch.tensor((rows["label"] == label).tolist())].mean(0) for label in range(4)]
-    distance = np.array([[float((a - b).abs().mean()) for b in means["test"]] for a in means["val"]])
-    assert np.diag(distance).max() * 2 < distance[~np.eye(4, dtype=bool)].min()
-
-
-def contrast(images: torch.Tensor) -> torch.Tensor:
-    """(N,) of 3 x 3 means: the spread within a picture, mostly that between lesion and skin."""
-    return torch.nn.functional.avg_pool2d(images.float().mean(1, keepdim=True), 3).flatten(1).std(1)
-
-
-def test_synthetic_bias_hides_the_lesions_of_one_group() -> None:
-    table = of_split(small().table(), "val")
-    plain, biased = small(bias=0.0).images(table), small(bias=1.0).images(table)
-    light = torch.tensor((table["tone"] == 0).tolist())
-    torch.testing.assert_close(plain[light], biased[light], rtol=0, atol=0)
-    assert contrast(biased[~light]).mean() < 0.5 * contrast(plain[~light]).mean()
-    assert contrast(plain[light]).mean() == pytest.approx(float(contrast(plain[~light]).mean()), rel=0.15)
-
-
-def test_all_data_sets_are_found() -> None:
-    assert {"fitzpatrick17k", "isic2019", "synthetic"} <= set(datasets.names())
-    assert all(issubclass(datasets.get(name), DataSet) for name in datasets.names())
-
-
-@pytest.mark.parametrize("at", [20, 40])
-def test_a_png_with_broken_bytes_is_named(tmp_path, at):
-    """Whatever Pillow makes of it: a SyntaxError, a ValueError or an OSError."""
-    Image.new("RGB", (16, 16), (200, 100, 50)).save(tmp_path / "broken.png")
-    content = bytearray((tmp_path / "broken.png").read_bytes())
-    content[at : at + 8] = b"\xff" * 8
-    (tmp_path / "broken.png").write_bytes(bytes(content))
-    with pytest.raises(DataError, match=r"broken\.png"):
-        decode([tmp_path / "broken.png"], 8)
