@@ -15,6 +15,8 @@ from torch.optim import SGD, Optimizer
 
 from scp_ray.maths.report import FairnessReport, fairness_report
 
+SPLITS = ("train", "val", "test")
+
 
 class Batch(NamedTuple):
     """Samples of one step, all on one device."""
@@ -50,8 +52,9 @@ class FairnessData:
     name: str
     class_names: tuple[str, ...]
     attribute_names: tuple[str, ...]
-    privileged_code: int  # which group code the literature calls privileged
+    privileged_code: int | None  # which group code the literature calls privileged; None where nobody said
     splits: Mapping[str, Split]  # train, val, test
+    sources: str = ""  # SHA-256 over the contents of the image files; empty for generated data
 
     @property
     def num_classes(self) -> int:
@@ -74,7 +77,8 @@ class TrainPlan:
     weight_decay: Annotated[float, Ge(0)] = 1e-5
     lr_step: Annotated[int, Ge(1)] = 100
     lr_gamma: Annotated[float, Gt(0)] = 0.1
-    augment: Literal["flips", "none"] = "flips"
+    sampler: Literal["method", "class", "group", "class_group", "plain"] = "method"  # what an epoch is balanced over
+    augment: Literal["released", "flips", "none"] = "released"
 
 
 @dataclass(frozen=True)

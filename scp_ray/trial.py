@@ -22,6 +22,7 @@ from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import fit_epochs
 from scp_ray.loop.rounds import PrunePlan, RoundUnderWay, Scorer, prune_steps
 from scp_ray.loop.stopping import Standing
+from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.maths.report import FairnessReport
 from scp_ray.modes import drawing_from
@@ -210,7 +211,11 @@ def local_scores(
 
 def _feed(config: TrialConfig, plan: TrainPlan, data: FairnessData, device: torch.device) -> TrainFeed:
     train = data.splits["train"]
-    weights = config.method.sampler(train.label, train.attributes[:, 0])
+    group = train.attributes[:, 0]
+    if plan.sampler == "method":
+        weights = config.method.sampler(train.label, group)
+    else:
+        weights = balanced_weights(train.label, group, plan.sampler)
     return TrainFeed(place(train, device), plan, weights)
 
 

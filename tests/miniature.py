@@ -15,8 +15,8 @@ TRIAL: dict[str, Any] = {
     "backbone": "tiny",
     "pr_c": 0.1,
     "rounds": 2,
-    "train": {"epochs": 2, "batch_size": 8, "lr": 0.02},
-    "fine_tune": {"epochs": 2, "batch_size": 16, "lr": 0.01},
+    "train": {"epochs": 2, "batch_size": 8, "lr": 0.02, "augment": "flips"},
+    "fine_tune": {"epochs": 2, "batch_size": 16, "lr": 0.01, "augment": "flips"},
 }
 SPACE: dict[str, Any] = {
     "name": "miniature",

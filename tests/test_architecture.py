@@ -18,7 +18,7 @@ LONGEST_FILE = 260
 
 # design.md, section 1; parts, modes and activations are the nouns that floors 1 to 5 share
 FLOORS = {
-    **dict.fromkeys(("errors", "seeds", "registry", "maths"), 0.0),
+    **dict.fromkeys(("errors", "seeds", "registry", "disk", "terminal", "maths"), 0.0),
     **dict.fromkeys(("parts", "modes", "devices", "activations"), 0.5),
     **dict.fromkeys(("data", "backbones", "criteria", "methods"), 1.0),
     **dict.fromkeys(("loop",), 2.0),
@@ -26,7 +26,7 @@ FLOORS = {
     **dict.fromkeys(("tracking", "tune", "report", "export"), 4.0),
     **dict.fromkeys(("cli",), 5.0),
 }
-SAME_FLOOR = {("maths", "errors"), ("registry", "errors"), ("activations", "parts")}
+SAME_FLOOR = {("maths", "errors"), ("registry", "errors"), ("disk", "errors"), ("activations", "parts")}
 ONLY_IN = {"ray": "tune", "optuna": "tune", "mlflow": "tracking", "matplotlib": "report", "plotly": "report"}
 MATHS_MAY_IMPORT = {"torch", "numpy", "scp_ray", *sys.stdlib_module_names}
 

@@ -1,4 +1,4 @@
-"""The tables of the data sets: counts, faults, identity."""
+"""ISIC 2019 and Fitzpatrick-17k as their tables have them: counts, codes, faults, identity."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -41,17 +42,19 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
-def picture(path: Path, colour: tuple[int, int, int] = (10, 20, 30)) -> None:
+def picture(path: Path, seed: int) -> None:
+    """Noise: a picture that is like no other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 9), colour).save(path)
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
 
 
 def folder(root: Path, header: str, rows: tuple[str, ...]) -> Path:
     """metadata.csv with its images."""
     root.mkdir(parents=True, exist_ok=True)
     write(root / "metadata.csv", header, *rows)
-    for row in rows:
-        picture(root / "images" / (row.split(",")[0] + ".jpg"))
+    for seed, row in enumerate(rows):
+        picture(root / "images" / (row.split(",")[0] + ".jpg"), seed)
     return root
 
 
@@ -60,11 +63,9 @@ def of_split(table: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 @pytest.fixture
-def published(shared: Path, tmp_path: Path) -> Path:
-    """A root that holds links to the published tables, without images."""
-    for name in (*ISIC_TABLES.values(), *FITZPATRICK_TABLES.values()):
-        (tmp_path / name).symlink_to(shared / "data" / "metadata" / name)
-    return tmp_path
+def published(shared: Path) -> Path:
+    """The published tables, without images."""
+    return shared / "data" / "metadata"
 
 
 def test_isic_published_counts(published: Path) -> None:
@@ -79,8 +80,11 @@ def test_isic_published_counts(published: Path) -> None:
 def test_isic_published_rows_by_csv(published: Path) -> None:
     source = [row | {"split": split} for split, name in ISIC_TABLES.items() for row in read(published / name)]
     rows = ISIC2019(str(published)).rows()
-    assert list(rows.columns) == ["id", "unit", "label", "split", "sex"]
+    assert list(rows.columns) == ["id", "unit", "label", "split", "sex", "file", "digest", "path"]
     assert rows["id"].tolist() == [row["image"] for row in source]
+    assert rows["file"].tolist() == [f"images/{row['image']}.jpg" for row in source]
+    assert rows["path"].tolist() == [f"{published}/images/{row['image']}.jpg" for row in source]
+    assert set(rows["digest"]) == {""}  # nobody looked at the images
     assert rows["unit"].tolist() == [row["lesion_id"] or row["image"] for row in source]
     assert any(not row["lesion_id"] for row in source)
     assert rows["split"].tolist() == [row["split"] for row in source]
@@ -89,7 +93,36 @@ def test_isic_published_rows_by_csv(published: Path) -> None:
     assert ISIC2019.class_names == DIAGNOSES
     assert rows["label"].tolist() == hot
     assert rows["sex"].tolist() == [{"female": 0, "male": 1}[row["sex"]] for row in source]
-    assert ISIC2019.privileged_code == 0
+    assert ISIC2019(str(published)).attribute_names == ("sex",)
+    assert ISIC2019(str(published)).privileged_code == 0
+
+
+@pytest.mark.parametrize("where", ["metadata", "isic2019_mini"])
+def test_isic_by_age(shared: Path, where: str) -> None:
+    root = shared / "data" / where
+    source = {row["image"]: row for path in root.glob("*.csv") for row in read(path) if "age_binary" in row}
+    data_set = ISIC2019(str(root), sensitive="age")
+    rows = data_set.rows()
+    assert len(rows) == len(source) == {"metadata": 24_840, "isic2019_mini": 1_200}[where]
+    assert rows["age"].tolist() == [int(float(source[name]["age_approx"]) < 60) for name in rows["id"]]
+    assert rows["age"].tolist() == [int(float(source[name]["age_binary"])) for name in rows["id"]]
+    assert rows["label"].tolist() == [int(source[name]["low"]) for name in rows["id"]]
+    assert "sex" not in rows
+    assert data_set.attribute_names == ("age",)
+
+
+def test_isic_published_counts_by_age(published: Path) -> None:
+    data_set = ISIC2019(str(published), sensitive="age")
+    rows = data_set.rows()
+    assert Counter(zip(rows["split"], rows["age"], strict=True)) == {
+        ("train", 0): 6_470,
+        ("train", 1): 8_434,
+        ("val", 0): 2_154,
+        ("val", 1): 2_811,
+        ("test", 0): 2_159,
+        ("test", 1): 2_812,
+    }
+    assert data_set.privileged_code == 1  # the younger, who are the majority
 
 
 def test_isic_published_test_shares_lesions_with_train(published: Path) -> None:
@@ -132,8 +165,37 @@ def test_fitzpatrick_published_rows_by_csv(published: Path) -> None:
     assert [names[code] for code in rows["label"]] == [whole[name]["label"] for name in rows.index]
 
 
+@pytest.mark.parametrize(
+    ("level", "code", "name", "classes"),
+    [("mid", "mid", "nine_partition_label", 9), ("high", "high", "three_partition_label", 3)],
+)
+def test_fitzpatrick_label_levels_by_csv(published: Path, level: Any, code: str, name: str, classes: int) -> None:
+    data_set = Fitzpatrick17k(str(published), label_level=level)
+    rows, names = data_set.rows().set_index("id"), data_set.class_names
+    assert len(names) == len(set(names)) == classes
+    for split in ("val", "test"):  # their tables have the codes, the annotations have the names
+        listed = read(published / FITZPATRICK_TABLES[split])
+        assert len(listed) == 1_657
+        assert rows.loc[[row["md5hash"] for row in listed], "label"].tolist() == [int(row[code]) for row in listed]
+    annotations = read(published / FITZPATRICK_TABLES["train"])
+    labels = rows.loc[[row["md5hash"] for row in annotations], "label"]
+    assert [names[label] for label in labels] == [row[name] for row in annotations]
+
+
+def test_fitzpatrick_unknown_types(published: Path) -> None:
+    unknown = {row["md5hash"] for row in read(published / "fitzpatrick17k.csv") if row["fitzpatrick_scale"] == "-1"}
+    assert len(unknown) == 565
+    default = Fitzpatrick17k(str(published)).rows()
+    as_1 = Fitzpatrick17k(str(published), unknown_group="as_1").rows()
+    known = Fitzpatrick17k(str(published), unknown_group="drop").rows()
+    pd.testing.assert_frame_equal(as_1, default)
+    assert set(as_1.loc[as_1["id"].isin(unknown), "skin_type"]) == {1}
+    assert Counter(known["split"]) == {"train": 13_263 - 449, "val": 1_657 - 62, "test": 1_657 - 54}
+    pd.testing.assert_frame_equal(known, as_1[~as_1["id"].isin(unknown)].reset_index(drop=True))
+
+
 def test_published_tables_without_images(published: Path) -> None:
-    with pytest.raises(DataError, match=r"images is not a folder.*24840 images"):
+    with pytest.raises(DataError, match=r"none of the 24,840 images.*images/ISIC_0000000\.jpg\. Bring them"):
         ISIC2019(str(published)).table()
 
 
@@ -154,6 +216,7 @@ def test_isic_mini_counts(shared: Path) -> None:
     assert table["unit"].nunique() == 1_051
     assert (table.groupby("unit")["split"].nunique() == 1).all()
     assert all(Path(path).is_file() for path in table["path"])
+    assert table["split"].tolist() == ["train"] * 708 + ["val"] * 246 + ["test"] * 246
 
 
 def test_fitzpatrick_mini_counts(shared: Path) -> None:
@@ -170,23 +233,50 @@ def test_fitzpatrick_mini_counts(shared: Path) -> None:
 
 
 def test_isic_from_metadata(tmp_path: Path) -> None:
-    table = ISIC2019(str(folder(tmp_path, ISIC_HEADER, ISIC_ROWS))).table()
-    assert table.drop(columns="path").values.tolist() == [
+    first, second, third = ISIC_ROWS
+    table = ISIC2019(str(folder(tmp_path, ISIC_HEADER, (third, second, first)))).table()  # in any order
+    assert table[["id", "unit", "label", "split", "sex"]].values.tolist() == [
         ["a", "L1", 0, "train", 0],
         ["b", "b", 7, "val", 1],
         ["c", "L3", 3, "test", 1],
     ]
+    assert table["file"].tolist() == [f"images/{name}.jpg" for name in "abc"]
     assert table["path"].tolist() == [str(tmp_path / "images" / f"{name}.jpg") for name in "abc"]
+    contents = [Path(path).read_bytes() for path in table["path"]]
+    assert table["digest"].tolist() == [hashlib.blake2b(content, digest_size=16).hexdigest() for content in contents]
+
+
+def test_rows_of_a_split_keep_their_order(tmp_path: Path) -> None:
+    rows = ("d,,0,0,test", "a,,0,0,train", "c,,0,0,val", "e,,0,0,train", "b,,0,0,train", "f,,0,0,test")
+    write(tmp_path / "metadata.csv", ISIC_HEADER, *rows)
+    assert ISIC2019(str(tmp_path)).rows()["id"].tolist() == ["a", "e", "b", "c", "d", "f"]
 
 
 def test_fitzpatrick_from_metadata(tmp_path: Path) -> None:
     data_set = Fitzpatrick17k(str(folder(tmp_path, FITZPATRICK_HEADER, FITZPATRICK_ROWS)))
     assert data_set.class_names == ("acne", "eczema", "psoriasis")
-    assert data_set.table().drop(columns="path").values.tolist() == [
+    assert data_set.table()[["id", "unit", "label", "split", "skin_type"]].values.tolist() == [
         ["a", "a", 2, "train", 0],
         ["b", "b", 0, "val", 1],
         ["c", "c", 1, "test", 1],
     ]
+
+
+def test_an_empty_gender_is_unknown(tmp_path: Path) -> None:
+    root = str(folder(tmp_path, ISIC_HEADER, (*ISIC_ROWS, "d,L4,2,,train", "e,,5,,test")))
+    assert ISIC2019(root).table()["id"].tolist() == ["a", "b", "c"]
+    kept = ISIC2019(root, unknown_group="as_1").table()
+    assert dict(zip(kept["id"], kept["sex"], strict=True)) == {"a": 0, "d": 1, "b": 1, "c": 1, "e": 1}
+
+
+def test_missing_and_unreadable_images_are_dropped(tmp_path: Path) -> None:
+    root = folder(tmp_path, ISIC_HEADER, (*ISIC_ROWS, "gone,,0,0,train", "torn,,1,1,test"))
+    (root / "images" / "gone.jpg").unlink()
+    (root / "images" / "torn.jpg").write_text("no picture")
+    assert ISIC2019(str(root)).rows()["id"].tolist() == ["a", "gone", "b", "c", "torn"]
+    assert ISIC2019(str(root)).table()["id"].tolist() == ["a", "b", "c"]
+    with pytest.raises(DataError, match=r"since strict is true(.|\n)*gone(.|\n)*torn"):
+        ISIC2019(str(root), strict=True).table()
 
 
 def test_fitzpatrick_from_three_tables(tmp_path: Path) -> None:
@@ -261,8 +351,7 @@ ERRORS: dict[str, tuple[str, dict[str, Lines] | None, list[str]]] = {
         [
             "column low is '8' in 2 rows (d, e). Allowed are 0, 1, 2, 3, 4, 5, 6, 7.",
             "column low is '' in 1 row (f).",
-            "column gender is '2' in 1 row (e). Allowed are 0, 1.",
-            "column gender is '' in 1 row (f).",
+            "column gender is '2' in 1 row (e). Allowed are 0, 1, an empty cell.",
             "column split is 'valid' in 1 row (f). Allowed are train, val, test.",
         ],
     ),
@@ -356,32 +445,25 @@ def test_a_table_that_is_not_text(tmp_path: Path) -> None:
         ISIC2019(str(tmp_path)).rows()
 
 
-def test_absent_images_are_counted_and_the_first_named(tmp_path: Path) -> None:
-    folder(tmp_path, ISIC_HEADER, (*MANY, "here,,0,0,val"))
-    for row in range(12):
-        (tmp_path / "images" / f"m{row:02d}.jpg").unlink()
-    with pytest.raises(DataError) as caught:
-        ISIC2019(str(tmp_path)).table()
-    text = str(caught.value)
-    assert "12 of 13 images" in text
-    assert ", ".join(f"m{row:02d}.jpg" for row in range(10)) + " and 2 more." in text
-    assert "m10" not in text
-    assert "here.jpg" not in text
-
-
 def test_images_are_looked_for_in_one_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data_set = ISIC2019(str(folder(tmp_path, ISIC_HEADER, MANY)))
-    data_set.rows()
+    data_set = ISIC2019(str(folder(tmp_path, ISIC_HEADER, (*MANY, "v,,0,0,val", "t,,0,0,test"))))
     looks: list[str] = []
     original = os.stat
     monkeypatch.setattr(os, "stat", lambda path, **rest: looks.append(str(path)) or original(path, **rest))
-    assert len(data_set.table()) == 12
+    assert len(data_set.table()) == 14
+    assert looks  # of folders
     assert not [path for path in looks if path.endswith(".jpg")]
 
 
 def test_a_split_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"isic2019 has no test rows"):
+    with pytest.raises(DataError, match=r"isic2019 at .* has no test rows; of 2 listed rows 2 can be used"):
         ISIC2019(str(folder(tmp_path, ISIC_HEADER, ISIC_ROWS[:2])), image_size=8).load()
+
+
+def test_a_split_whose_rows_are_all_dropped(tmp_path: Path) -> None:
+    rows = (*ISIC_ROWS[:2], "c,L3,3,,test")
+    with pytest.raises(DataError, match=r"has no test rows; of 3 listed rows 2 can be used"):
+        ISIC2019(str(folder(tmp_path, ISIC_HEADER, rows))).table()
 
 
 def test_table_digest_by_hand() -> None:
@@ -405,3 +487,10 @@ def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
     changed = (ISIC_ROWS[0].replace("a,L1,0,0", "a,L1,0,1"), *ISIC_ROWS[1:])
     assert ISIC2019(str(folder(tmp_path / "three", ISIC_HEADER, changed))).identity() != first
     assert ISIC2019(str(tmp_path / "one"), image_size=64).identity() != first
+    moved = (*ISIC_ROWS[:2], ISIC_ROWS[2].replace("test", "val"), "d,L3,3,1,test")
+    same = (*ISIC_ROWS, "d,L3,3,1,test")
+    identities = [
+        ISIC2019(str(folder(tmp_path / name, ISIC_HEADER, rows))).identity()
+        for name, rows in {"four": moved, "five": same}.items()
+    ]
+    assert identities[0] != identities[1]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 import torch
 
+from scp_ray.data import batches
 from scp_ray.data.augment import augment
-from scp_ray.data.batches import TrainFeed, eval_batches, place, scoring_batches
+from scp_ray.data.batches import TrainFeed, ahead, eval_batches, fits, place, scoring_batches
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import Batch, Split, TrainPlan
 
@@ -130,7 +131,7 @@ def test_weights_choose_the_rows() -> None:
 
 
 def test_flips_give_the_four_mirrored_forms_of_each_sample() -> None:
-    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    image = torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8)
     forms = {
         (1.0, 2.0, 3.0, 4.0): 0,
         (2.0, 1.0, 4.0, 3.0): 0,
@@ -139,7 +140,7 @@ def test_flips_give_the_four_mirrored_forms_of_each_sample() -> None:
     }
     batch = image.expand(400, 3, 2, 2).clone()
     batch[:, 1] += 10
-    flipped = augment(batch, "flips", torch.Generator().manual_seed(0))
+    flipped = (augment(batch, "flips", torch.Generator().manual_seed(0)) * 255).round()
     torch.testing.assert_close(flipped[:, 1], flipped[:, 0] + 10, rtol=0, atol=0)  # channels turn together
     for sample in flipped[:, 0]:
         forms[tuple(sample.flatten().tolist())] += 1
@@ -149,8 +150,8 @@ def test_flips_give_the_four_mirrored_forms_of_each_sample() -> None:
 
 
 def test_no_augmentation_changes_nothing() -> None:
-    batch = torch.rand(5, 3, 4, 4)
-    assert torch.equal(augment(batch, "none", torch.Generator().manual_seed(0)), batch)
+    batch = torch.randint(256, (5, 3, 4, 4), dtype=torch.uint8)
+    assert torch.equal(augment(batch, "none", torch.Generator().manual_seed(0)), batch.float() / 255)
 
 
 # ---- evaluation ----
@@ -226,3 +227,85 @@ def test_a_split_is_placed_once_per_device() -> None:
     assert placed.unit == data.unit
     assert place(data, device) is placed
     assert place(other, device) is not placed
+
+
+def test_a_gpu_takes_the_images_up_to_its_share_of_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 pictures of 3 x 2 x 2 bytes are 1,200; 40 % of 3,000 are as many."""
+    data = split(100)
+    for free, expected in ((3_000, True), (2_999, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
+        assert fits(data, torch.device("cuda")) is expected
+
+
+def test_images_that_do_not_fit_stay_and_follow_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device `meta` has no contents: only where and how much can be seen."""
+    monkeypatch.setattr(batches, "fits", lambda split, device: False)
+    data = split(10)
+    placed = place(data, torch.device("meta"))
+    assert placed.image is data.image
+    assert placed.label.device.type == "meta"
+    found = list(eval_batches(placed, 4))
+    assert [(batch.image.device.type, len(batch.image), len(batch.label)) for batch in found] == [
+        ("meta", 4, 4),
+        ("meta", 4, 4),
+        ("meta", 2, 2),
+    ]
+
+
+def test_ahead_keeps_order_and_makes_only_one_item_more() -> None:
+    made = []
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+
+    source = ahead(items())
+    assert next(source) == 0
+    assert next(source) == 1
+    source.close()  # waits for the one that was under way
+    assert made == [0, 1, 2]
+    assert list(ahead(items())) == [0, 1, 2, 3, 4]
+    assert list(ahead(iter(()))) == []
+
+
+def test_ahead_passes_on_what_goes_wrong() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("the disk is gone")
+
+    source = ahead(broken())
+    assert next(source) == 1
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        next(source)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("recipe", ["none", "flips", "released"])
+def test_batches_on_a_gpu_are_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch, stays: bool, recipe: str) -> None:
+    monkeypatch.setattr(batches, "fits", lambda split, device: not stays)
+    data = split(64)
+    data = Split(
+        torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8), data.label, data.attributes, data.id, data.unit
+    )
+    there = place(data, torch.device("cuda"))
+    assert there.image.is_cuda is not stays
+    for left, right in zip(
+        TrainFeed(there, plan(16, recipe), None)(1, 2), TrainFeed(data, plan(16, recipe), None)(1, 2), strict=True
+    ):
+        assert left.image.is_cuda
+        assert left.label.tolist() == right.label.tolist()
+        torch.testing.assert_close(left.image.cpu(), right.image, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("recipe", ["flips", "released"])
+def test_the_middle_of_a_training_run_draws_what_an_undisturbed_one_draws(recipe: str) -> None:
+    """Epoch 3 is the same whether epochs 0 to 2 were drawn before it or not."""
+    data = split(40)
+    data = Split(data.image.repeat(1, 1, 8, 8), data.label, data.attributes, data.id, data.unit)
+    whole, resumed = (TrainFeed(data, plan(8, recipe), torch.ones(40)) for _ in range(2))
+    epochs = [[batch.image for batch in whole(9, number)] for number in range(4)]
+    for left, right in zip(epochs[3], resumed(9, 3), strict=True):
+        assert torch.equal(left, right.image)
+    assert not torch.equal(torch.cat(epochs[2]), torch.cat(epochs[3]))

@@ -13,9 +13,7 @@ import torch
 from PIL import Image
 
 from scp_ray.data.base import DataSet, datasets
-from scp_ray.data.images import decode
 from scp_ray.data.synthetic import Synthetic
-from scp_ray.errors import DataError
 
 
 def picture(path: Path, colour: tuple[int, int, int] = (10, 20, 30)) -> None:
@@ -179,16 +177,5 @@ def test_synthetic_bias_hides_the_lesions_of_one_group() -> None:
 
 
 def test_all_data_sets_are_found() -> None:
-    assert {"fitzpatrick17k", "isic2019", "synthetic"} <= set(datasets.names())
+    assert {"csv", "fitzpatrick17k", "isic2019", "synthetic"} <= set(datasets.names())
     assert all(issubclass(datasets.get(name), DataSet) for name in datasets.names())
-
-
-@pytest.mark.parametrize("at", [20, 40])
-def test_a_png_with_broken_bytes_is_named(tmp_path, at):
-    """Whatever Pillow makes of it: a SyntaxError, a ValueError or an OSError."""
-    Image.new("RGB", (16, 16), (200, 100, 50)).save(tmp_path / "broken.png")
-    content = bytearray((tmp_path / "broken.png").read_bytes())
-    content[at : at + 8] = b"\xff" * 8
-    (tmp_path / "broken.png").write_bytes(bytes(content))
-    with pytest.raises(DataError, match=r"broken\.png"):
-        decode([tmp_path / "broken.png"], 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,21 @@ def read_config(options: argparse.Namespace) -> SweepConfig:
 
     raw = read_space(options.space, profile=options.profile, overrides=options.overrides)
     return SweepConfig.from_dict(raw)
+
+
+def prepare_data(config: SweepConfig, *, decode: bool = True) -> None:
+    """Look at the data sets' files, build the stores that are missing, and say what is wrong and what is done about it.
+
+    Raises DataError where a data set cannot be used.
+    """
+    from scp_ray.terminal import Counter
+
+    for data_set in config.data_sets():
+        progress = Counter("images")
+        if decode:
+            data_set.build(progress)
+        for note in data_set.health(progress).notes():
+            print(f"{data_set.plugin_name}: {note}", file=sys.stderr)
 
 
 def command_line(options: argparse.Namespace, command: str, *more: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import add_space_arguments, command_line, read_config
+from scp_ray.cli.spaces import add_space_arguments, command_line, prepare_data, read_config
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm
@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.tune.space import plan_jobs
 
     config = read_config(options)
+    prepare_data(config, decode=not options.dry_run)
     arms = config.arms()
     ledger = Ledger(sweep_folder(options.out, config.name))
     if options.dry_run:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import add_space_arguments, read_config
+from scp_ray.cli.spaces import add_space_arguments, prepare_data, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.tune.record import record_base, record_trial
 
     config = read_config(options)
+    prepare_data(config)
     arm = config.arms()[0]
     trial = arm.trials[0]
     arm = replace(arm, trials=(trial,))

@@ -20,8 +20,11 @@ from scp_ray.data.base import DataSet
 from scp_ray.errors import ConfigError
 from scp_ray.methods.base import Method
 from scp_ray.methods.vanilla import Vanilla
-from scp_ray.parts import Network, PrunableLayer
+from scp_ray.parts import Network, PrunableLayer, TrainPlan
 from scp_ray.registry import spec_of
+
+# Fields that came later, with the value that means what was done before: such trials keep their ids.
+AS_BEFORE = {"sampler": "method"}
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,10 @@ def base_identity(config: TrialConfig) -> dict[str, Any]:
     """What decides a base model."""
     backbone = spec_of(config.backbone) | {"weights": config.backbone.weights_digest()}
     return {
-        "data": _data_identity(config.dataset),
+        "data": data_identity(config.dataset),
         "backbone": backbone,
         "method": _method_identity(config.method),
-        "train": asdict(config.train),
+        "train": _plan_identity(config.train),
         "seed": config.seed,
     }
 
@@ -101,7 +104,7 @@ def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[st
         "layer": layer.name if k else None,  # the control without pruning has no layer
         "k": k,
         "mask": config.mask,
-        "fine_tune": asdict(config.fine_tune),
+        "fine_tune": _plan_identity(config.fine_tune),
     }
     return identity | ({"stop": asdict(config.stop)} if config.stop.enforce else {})
 
@@ -111,12 +114,17 @@ def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
     return _digest({"criterion": spec_of(config.criterion.seeded(config.seed)), "layer": layer.name})
 
 
+def _plan_identity(plan: TrainPlan) -> dict[str, Any]:
+    return {key: value for key, value in asdict(plan).items() if AS_BEFORE.get(key) != value}
+
+
 def _method_identity(method: Method) -> dict[str, Any]:
     return spec_of(method) | {"needs": [_method_identity(needed) for needed in method.needs]}
 
 
 @lru_cache
-def _data_identity(data_set: DataSet) -> dict[str, str | int]:
+def data_identity(data_set: DataSet) -> dict[str, str | int]:
+    """What decides a data set, read once a process."""
     return data_set.identity()
 
 

@@ -17,7 +17,7 @@ from scp_ray.config.identity import ResolvedTrial, outline, resolve
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.trial import TrialConfig
 from scp_ray.config.yaml import set_path
-from scp_ray.data.base import datasets
+from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError, ScpError
 
 Raw = dict[str, Any]
@@ -87,6 +87,12 @@ class SweepConfig:
             raise ConfigError(list(dict.fromkeys(faults)))
         return config
 
+    def data_sets(self) -> list[DataSet]:
+        """Every data set that an arm names, once."""
+        raws = [raw.get("dataset") for _, raw in _combinations(self.trial, self.grid, [])]
+        found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
+        return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
+
     def arms(self) -> list[Arm]:
         """Every arm with its trials resolved: tables read, layers found, ids made.
 
@@ -141,7 +147,7 @@ def _check_deeper(raw: Raw, faults: Faults) -> None:
     data_set = read_plugin(datasets, raw.get("dataset"), "", [])
     backbone = read_plugin(backbones, raw.get("backbone"), "", [])
     if data_set is not None:
-        _note(lambda: data_set.table(), "trial.dataset", faults)
+        _note(lambda: data_set.rows(), "trial.dataset", faults)
     layer = raw.get("layer", -1)
     if data_set is not None and backbone is not None and isinstance(layer, int | str):
         size = data_set.image_size

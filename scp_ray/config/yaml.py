@@ -85,11 +85,16 @@ def read_space(space: str, *, profile: str | None = None, overrides: Sequence[st
         for key, value in changes.items():
             set_path(data, key, value)
     for override in overrides:
-        key, found, text = override.partition("=")
-        if not found or not key:
-            raise ConfigError(f"--set {override!r}: write it as a.b=value, e.g. --set trial.dataset.root=DIR.")
-        set_path(data, key, _load(text, f"--set {override}"))
+        set_path(data, *read_override(override))
     return data
+
+
+def read_override(override: str) -> tuple[str, Any]:
+    """ "a.b=value" as path and value. Raises ConfigError."""
+    key, found, text = override.partition("=")
+    if not found or not key:
+        raise ConfigError(f"--set {override!r}: write it as a.b=value, e.g. --set trial.dataset.root=DIR.")
+    return key, _load(text, f"--set {override}")
 
 
 def set_path(data: dict[str, Any], path: str, value: Any) -> None:

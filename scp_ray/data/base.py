@@ -3,82 +3,73 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pandas as pd
-import torch
 from annotated_types import Ge
 
-from scp_ray.data.images import DECODE_VERSION, decode
-from scp_ray.errors import DataError
-from scp_ray.parts import FairnessData, Split
+from scp_ray.data.health import Health
+from scp_ray.data.pixels import DECODE_VERSION
+from scp_ray.parts import FairnessData
 from scp_ray.registry import Registry
-
-SPLITS = ("train", "val", "test")
+from scp_ray.terminal import Progress, silent
 
 
 class DataSet:
     """Images with labels and sensitive attributes. A frozen dataclass whose fields are its options.
 
-    Subclasses say what the data set is by ``table``; images are decoded by ``load``.
+    Subclasses say what the data set is by ``table``, and give its pixels by ``load``.
     """
 
     plugin_name: ClassVar[str]
     image_size: Annotated[int, Ge(8)] = 128
     class_names: tuple[str, ...]
     attribute_names: tuple[str, ...]  # the primary one first
-    privileged_code: ClassVar[int]
+    privileged_code: int | None  # None: the user did not say; methods that need it refuse
 
     def table(self) -> pd.DataFrame:
-        """The canonical table: a row per image with ``id, unit, label, split, path`` and a column per attribute.
+        """The canonical table: a row per image with ``id, unit, label, split`` and a column per attribute.
 
-        ``label`` and attributes are integer codes; ``unit`` is the lesion, else patient, else image; ``split`` is
-        train, val or test; ``path`` is the image's file (absent for generated data).
+        ``label`` and attributes are integer codes; ``unit`` is the lesion, else patient, else group of duplicates,
+        else image; ``split`` is train, val or test.
 
         Raises DataError naming the file, the column or the rows that are missing or wrong.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define table().")
 
-    def images(self, table: pd.DataFrame) -> torch.Tensor:
-        """(N, 3, S, S) uint8 of the table's rows, in its order."""
-        return decode(list(table["path"]), self.image_size)
+    def rows(self) -> pd.DataFrame:
+        """The same without a look at the images: a quick check of the tables."""
+        return self.table()
 
     def identity(self) -> dict[str, str | int]:
         """What decides the numbers: the canonical table's SHA-256, image size and decode version; no paths."""
+        return self._identity(self.table())
+
+    def _identity(self, table: pd.DataFrame) -> dict[str, str | int]:
         return {
-            "table": table_digest(self.table(), self.attribute_names),
+            "table": table_digest(table, self.attribute_names),
             "image_size": self.image_size,
             "decode": DECODE_VERSION,
         }
 
+    def sources(self) -> str:
+        """SHA-256 over the contents of the image files; empty for generated data."""
+        return ""
+
+    def health(self, progress: Progress = silent, *, tables_only: bool = False) -> Health:
+        """What is wrong with the data set and what is done about it; images are looked at unless ``tables_only``."""
+        nothing = {"lesion": "", "duplicate": "", "digest": "", "kind": "", "problem": "", "dropped": ""}
+        table = self.table().assign(**nothing, rotated=False, truncated=False, unknown=False)
+        return Health.of(table, self.class_names, self.attribute_names[0])
+
+    def build(self, progress: Progress = silent, *, verify: bool = False, mend: bool = False) -> Path | None:
+        """Make the store of decoded images where it is missing; None for data that needs none."""
+        return None
+
     def load(self) -> FairnessData:
         """The decoded data set, kept for the process (workers run many trials on one data set)."""
-        return _load(self)
-
-
-@lru_cache(maxsize=2)
-def _load(data_set: DataSet) -> FairnessData:
-    table = data_set.table()
-    splits = {}
-    for name in SPLITS:
-        rows = table[table["split"] == name]
-        if rows.empty:
-            raise DataError(f"{data_set.plugin_name} has no {name} rows; its splits: {sorted(set(table['split']))}.")
-        splits[name] = Split(
-            image=data_set.images(rows),
-            label=torch.tensor(rows["label"].to_numpy(copy=True)),
-            attributes=torch.tensor(rows[list(data_set.attribute_names)].to_numpy(copy=True)),
-            id=tuple(rows["id"]),
-            unit=tuple(rows["unit"]),
-        )
-    return FairnessData(
-        name=data_set.plugin_name,
-        class_names=data_set.class_names,
-        attribute_names=data_set.attribute_names,
-        privileged_code=data_set.privileged_code,
-        splits=splits,
-    )
+        raise NotImplementedError(f"{type(self).__name__} does not define load().")
 
 
 def table_digest(table: pd.DataFrame, attribute_names: tuple[str, ...]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,10 +15,24 @@ from scp_ray.data.augment import augment
 from scp_ray.parts import Batch, Split, TrainPlan
 from scp_ray.seeds import derive_seed
 
+T = TypeVar("T")
+GPU_SHARE = 0.4  # of a GPU's free memory that one split's images may take
+
 
 def place(split: Split, device: torch.device) -> Split:
-    """The split with its tensors on ``device``; made once per device and kept for the process."""
+    """The split for use on ``device``; made once per device and kept for the process.
+
+    Labels and attributes move there, and the images where they fit; others stay mapped from the store, and are
+    brought over batch by batch.
+    """
     return split if device.type == "cpu" else _placed(_Same(split), device)
+
+
+def fits(split: Split, device: torch.device) -> bool:
+    """Whether the images may lie there: on a GPU within a share of what is free, since the network comes on top."""
+    if device.type != "cuda":
+        return True
+    return split.image.nbytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +51,45 @@ class _Same:
 @lru_cache(maxsize=6)
 def _placed(same: _Same, device: torch.device) -> Split:
     split = same.split
-    return Split(
-        split.image.to(device), split.label.to(device), split.attributes.to(device), id=split.id, unit=split.unit
-    )
+    image = split.image.to(device) if fits(split, device) else split.image
+    return Split(image, split.label.to(device), split.attributes.to(device), id=split.id, unit=split.unit)
 
 
-def _batch(split: Split, rows: Tensor) -> Batch:
-    rows = rows.to(split.image.device)
-    attributes = split.attributes[rows]
-    return Batch(split.image[rows].float() / 255, split.label[rows], attributes[:, 0], attributes)
+class _Raw(NamedTuple):
+    """Rows of a split, on the device that its labels are on."""
+
+    image: Tensor  # (N, 3, S, S) uint8
+    label: Tensor
+    attributes: Tensor
+
+
+def _raw_batches(split: Split, batches: Iterable[Tensor]) -> Iterator[_Raw]:
+    """The batches of rows; images that lie elsewhere are fetched while the one before is worked on."""
+    device = split.label.device
+    if split.image.device == device:
+        return (_Raw(*(part.index_select(0, rows.to(device)) for part in _parts(split))) for rows in batches)
+    return ahead(_Raw(*(_brought(part, rows, device) for part in _parts(split))) for rows in batches)
+
+
+def _parts(split: Split) -> tuple[Tensor, Tensor, Tensor]:
+    return split.image, split.label, split.attributes
+
+
+def _brought(part: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    if part.device == device:
+        return part.index_select(0, rows.to(device))
+    chosen = part.index_select(0, rows)
+    return (chosen.pin_memory() if device.type == "cuda" else chosen).to(device, non_blocking=True)
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The same items in the same order, each made in a thread while the one before is used."""
+    source = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="scp_ray batches") as thread:
+        coming = thread.submit(next, source, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, source, None)
+            yield item
 
 
 @dataclass(frozen=True)
@@ -67,9 +112,9 @@ class TrainFeed:
         else:
             order = torch.multinomial(self.weights.cpu(), count, replacement=True, generator=generator)
         size = min(self.plan.batch_size, count)
-        for start in range(0, count - size + 1, size):
-            batch = _batch(self.split, order[start : start + size])
-            yield batch._replace(image=augment(batch.image, self.plan.augment, generator))
+        for raw in _raw_batches(self.split, torch.split(order[: count - count % size], size)):
+            image = augment(raw.image, self.plan.augment, generator)
+            yield Batch(image, raw.label, raw.attributes[:, 0], raw.attributes)
 
 
 @dataclass(frozen=True)
@@ -81,8 +126,8 @@ class FixedBatches:
     batch_size: int
 
     def __iter__(self) -> Iterator[Batch]:
-        for rows in torch.split(self.order, self.batch_size):
-            yield _batch(self.split, rows)
+        for raw in _raw_batches(self.split, torch.split(self.order, self.batch_size)):
+            yield Batch(raw.image.float() / 255, raw.label, raw.attributes[:, 0], raw.attributes)
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)

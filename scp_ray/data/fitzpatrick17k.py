@@ -2,72 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import pandas as pd
-from annotated_types import Ge
 
-from scp_ray.data.base import DataSet, register
-from scp_ray.data.tables import METADATA, Faults, counted, find_tables, first, read_csv, with_images
+from scp_ray.data.base import register
+from scp_ray.data.listed import ListedImages
+from scp_ray.data.tables import METADATA, UNKNOWN, Faults, counted, find_tables, first, read_csv
 
 ANNOTATIONS = "fitzpatrick17k.csv"
 PUBLISHED = {"val": "fitzpatrick17k_vali.csv", "test": "fitzpatrick17k_test.csv"}
-TABLES = (ANNOTATIONS, *PUBLISHED.values())
-COLUMNS = ("md5hash", "fitzpatrick_scale", "label")
-# light is 0; dark and unknown are 1, as the released loader codes them
-GROUPS = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1, "6": 1, "-1": 1}
+COLUMNS = ("md5hash", "fitzpatrick_scale")
+LEVELS = {"low": "label", "mid": "nine_partition_label", "high": "three_partition_label"}  # 114, 9, 3 classes
+GROUPS = {"1": 0, "2": 0, "3": 0, "4": 1, "5": 1, "6": 1, "-1": UNKNOWN}  # light, dark
 
 
 @register("fitzpatrick17k")
 @dataclass(frozen=True)
-class Fitzpatrick17k(DataSet):
+class Fitzpatrick17k(ListedImages):
     """images/<md5hash>.jpg, with metadata.csv and its column ``split``, or the published tables.
 
     The published split has a table for val and one for test; train is what they leave of the annotations. Group
-    codes: 0 light (types 1-3), 1 dark (types 4-6, privileged) and unknown. Classes are the labels in alphabetical
-    order.
+    codes: 0 light (types 1-3), 1 dark (types 4-6, privileged); ``unknown_group: as_1`` counts unknown types as dark,
+    as the released loader does. Classes are the labels of ``label_level`` in alphabetical order.
     """
 
-    root: str
-    image_size: Annotated[int, Ge(8)] = 128
+    unknown_group: Literal["as_1", "drop"] = "as_1"
+    label_level: Literal["low", "mid", "high"] = "low"
 
     attribute_names = ("skin_type",)
     privileged_code = 1
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", str(Path(self.root).absolute()))  # workers may start elsewhere
-
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The labels that occur, in alphabetical order: 114 in the published annotations."""
-        return _class_names(read_csv(find_tables(self.root, TABLES)[0], COLUMNS))
+        """The labels that occur, in alphabetical order: 114, 9 or 3 in the published annotations."""
+        column = LEVELS[self.label_level]
+        return _class_names(read_csv(self._tables()[0], (*COLUMNS, column))[column])
 
-    def rows(self) -> pd.DataFrame:
-        """The canonical table without paths: the images need not be there."""
-        faults = Faults(self.root)
-        table = self._source(faults)
+    def listed(self) -> pd.DataFrame:
+        """See ``ListedImages.listed``."""
+        column, faults = LEVELS[self.label_level], Faults(self.root)
+        table = self._read((*COLUMNS, column), faults)
         ids = table["md5hash"]
-        faults.check(ids, table["split"], column="md5hash")
-        faults.no_blank(table["label"], column="label", ids=ids)
+        faults.check(ids, column="md5hash")
+        if self.splits == "published":
+            faults.check_splits(table["split"], ids=ids)
+        faults.no_blank(table[column], column=column, ids=ids)
         group = faults.codes(table["fitzpatrick_scale"], GROUPS, column="fitzpatrick_scale", ids=ids)
         faults.raise_if_any()
-        label = table["label"].map({name: index for index, name in enumerate(_class_names(table))})
-        columns = {"id": ids, "unit": ids, "label": label, "split": table["split"], "skin_type": group}
-        return pd.DataFrame(columns)
+        label = table[column].map({name: code for code, name in enumerate(_class_names(table[column]))})
+        columns = {"id": ids, "file": "images/" + ids + ".jpg", "unit": "", "label": label}
+        return pd.DataFrame(columns | {"split": table["split"], "skin_type": group})
 
-    def table(self) -> pd.DataFrame:
-        """See ``DataSet.table``."""
-        return with_images(self.rows(), Path(self.root) / "images")
+    def _tables(self) -> list[Path]:
+        held_out = PUBLISHED.values() if self.splits == "published" else ()
+        return find_tables(self.root, (ANNOTATIONS, *held_out))
 
-    def _source(self, faults: Faults) -> pd.DataFrame:
-        paths = find_tables(self.root, TABLES)
-        if paths[0].name == METADATA:
-            return read_csv(paths[0], (*COLUMNS, "split"))
-        table = read_csv(paths[0], COLUMNS).assign(split="train")
+    def _read(self, columns: Sequence[str], faults: Faults) -> pd.DataFrame:
+        path, *held_out = self._tables()
+        if path.name == METADATA:
+            table = read_csv(path, (*columns, "split") if self.splits == "published" else columns)
+            return table if "split" in table else table.assign(split="")
+        table = read_csv(path, columns).assign(split="train")
         members = {
-            split: read_csv(path, ("md5hash",))["md5hash"] for split, path in zip(PUBLISHED, paths[1:], strict=True)
+            split: read_csv(path, ("md5hash",))["md5hash"] for split, path in zip(PUBLISHED, held_out, strict=False)
         }
         for split, ids in members.items():
             strangers = ids[~ids.isin(table["md5hash"])]
@@ -77,7 +78,7 @@ class Fitzpatrick17k(DataSet):
                     f"({first(strangers)}). Use tables of one release."
                 )
             table.loc[table["md5hash"].isin(ids), "split"] = split
-        shared = members["val"][members["val"].isin(members["test"])]
+        shared = members["val"][members["val"].isin(members["test"])] if members else ()
         if len(shared):
             faults.add(
                 f"{' and '.join(PUBLISHED.values())} share {counted(shared, 'image')} ({first(shared)}). "
@@ -86,5 +87,5 @@ class Fitzpatrick17k(DataSet):
         return table
 
 
-def _class_names(table: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(sorted(set(table["label"])))
+def _class_names(labels: pd.Series) -> tuple[str, ...]:
+    return tuple(sorted(set(labels)))

@@ -1,60 +1,71 @@
-"""ISIC 2019: dermoscopy images of eight diagnoses, with sex as the sensitive attribute."""
+"""ISIC 2019: dermoscopy images of eight diagnoses, with sex or age as the sensitive attribute."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
 import pandas as pd
-from annotated_types import Ge
 
-from scp_ray.data.base import SPLITS, DataSet, register
-from scp_ray.data.tables import METADATA, Faults, find_tables, read_csv, with_images
+from scp_ray.data.base import register
+from scp_ray.data.listed import ListedImages, Share
+from scp_ray.data.tables import METADATA, UNKNOWN, Faults, find_tables, read_csv
+from scp_ray.parts import SPLITS
 
 CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
-COLUMNS = ("image", "lesion_id", "low", "gender")
+COLUMNS = ("image", "lesion_id", "low")
 PUBLISHED = {split: f"isic2019_{split}_pretraining.csv" for split in SPLITS}
+# the column and its codes, those of the tables; an empty cell is unknown
+ATTRIBUTES = {
+    "sex": ("gender", {"0": 0, "1": 1, "": UNKNOWN}),  # 0 female, 1 male
+    "age": ("age_binary", {"0.0": 0, "0": 0, "1.0": 1, "1": 1, "": UNKNOWN}),  # 0 sixty and older, 1 younger
+}
+PRIVILEGED = {"sex": 0, "age": 1}  # female, as the paper has it; the younger are the majority
 
 
 @register("isic2019")
 @dataclass(frozen=True)
-class ISIC2019(DataSet):
+class ISIC2019(ListedImages):
     """images/<image>.jpg, with metadata.csv and its column ``split``, or the three published tables.
 
-    Group codes are those of the tables: 0 female (privileged), 1 male.
+    Group codes are those of the tables. sex: 0 female (privileged), 1 male. age: 0 sixty and older, 1 younger
+    (privileged). The unit is the lesion.
     """
 
-    root: str
-    image_size: Annotated[int, Ge(8)] = 128
+    val_share: Share = 0.2
+    test_share: Share = 0.2
+    sensitive: Literal["sex", "age"] = "sex"
 
     class_names = CLASSES
-    attribute_names = ("sex",)
-    privileged_code = 0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "root", str(Path(self.root).absolute()))  # workers may start elsewhere
+    @property
+    def attribute_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The one that is asked for."""
+        return (self.sensitive,)
 
-    def rows(self) -> pd.DataFrame:
-        """The canonical table without paths: the images need not be there."""
-        table = self._source()
-        ids = table["image"]
-        faults = Faults(self.root)
-        faults.check(ids, table["split"], column="image")
-        label = faults.codes(table["low"], {str(i): i for i in range(8)}, column="low", ids=ids)
-        sex = faults.codes(table["gender"], {"0": 0, "1": 1}, column="gender", ids=ids)
+    @property
+    def privileged_code(self) -> int:  # type: ignore[override]
+        """See ``PRIVILEGED``."""
+        return PRIVILEGED[self.sensitive]
+
+    def listed(self) -> pd.DataFrame:
+        """See ``ListedImages.listed``."""
+        column, codes = ATTRIBUTES[self.sensitive]
+        table = self._read(column)
+        ids, faults = table["image"], Faults(self.root)
+        faults.check(ids, column="image")
+        if self.splits == "published":
+            faults.check_splits(table["split"], ids=ids)
+        label = faults.codes(table["low"], {str(code): code for code in range(len(CLASSES))}, column="low", ids=ids)
+        group = faults.codes(table[column], codes, column=column, ids=ids)
         faults.raise_if_any()
-        unit = table["lesion_id"].where(table["lesion_id"] != "", ids)
-        columns = {"id": ids, "unit": unit, "label": label, "split": table["split"], "sex": sex}
-        return pd.DataFrame(columns)
+        columns = {"id": ids, "file": "images/" + ids + ".jpg", "unit": table["lesion_id"], "label": label}
+        return pd.DataFrame(columns | {"split": table["split"], self.sensitive: group})
 
-    def table(self) -> pd.DataFrame:
-        """See ``DataSet.table``."""
-        return with_images(self.rows(), Path(self.root) / "images")
-
-    def _source(self) -> pd.DataFrame:
-        paths = find_tables(self.root, tuple(PUBLISHED.values()))
+    def _read(self, attribute: str) -> pd.DataFrame:
+        paths, columns = find_tables(self.root, tuple(PUBLISHED.values())), (*COLUMNS, attribute)
         if paths[0].name == METADATA:
-            return read_csv(paths[0], (*COLUMNS, "split"))
-        parts = [read_csv(path, COLUMNS).assign(split=split) for path, split in zip(paths, SPLITS, strict=True)]
+            table = read_csv(paths[0], (*columns, "split") if self.splits == "published" else columns)
+            return table if "split" in table else table.assign(split="")
+        parts = [read_csv(path, columns).assign(split=split) for path, split in zip(paths, SPLITS, strict=True)]
         return pd.concat(parts, ignore_index=True)

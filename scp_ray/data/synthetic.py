@@ -6,7 +6,8 @@ The lesion's shape carries the class; the colour of skin and lesion carries the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ import torch
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from scp_ray.data.base import SPLITS, DataSet, register
+from scp_ray.data.base import DataSet, register
+from scp_ray.parts import SPLITS, FairnessData, Split
 from scp_ray.seeds import derive_seed
 
 Floats = NDArray[np.float32]
@@ -63,7 +65,7 @@ class Synthetic(DataSet):
     seed: int = 0  # of the data: every trial seed sees the same pictures
 
     attribute_names = ("tone",)  # 0 light, 1 dark
-    privileged_code: ClassVar[int] = 0
+    privileged_code = 0
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -129,9 +131,31 @@ class Synthetic(DataSet):
         return pixels
 
     def identity(self) -> dict[str, str | int]:
-        """The table's and what else decides the pixels."""
+        """The table's and what else decides the pixels; nothing is decoded."""
         drawing: dict[str, str | int] = {"seed": self.seed, "bias": repr(float(self.bias)), "drawing": DRAWING_VERSION}
-        return super().identity() | drawing
+        return super().identity() | {"decode": 0} | drawing
+
+    def load(self) -> FairnessData:
+        """Drawn once a process."""
+        return _load(self)
+
+
+@lru_cache(maxsize=2)
+def _load(data_set: Synthetic) -> FairnessData:
+    table = data_set.table()
+    splits = {}
+    for name in SPLITS:
+        rows = table[table["split"] == name]
+        splits[name] = Split(
+            image=data_set.images(rows),
+            label=torch.tensor(rows["label"].to_numpy(copy=True)),
+            attributes=torch.tensor(rows[["tone"]].to_numpy(copy=True)),
+            id=tuple(rows["id"]),
+            unit=tuple(rows["unit"]),
+        )
+    return FairnessData(
+        data_set.plugin_name, data_set.class_names, data_set.attribute_names, data_set.privileged_code, splits
+    )
 
 
 def _apportion(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
-from scp_ray.data.base import SPLITS
 from scp_ray.errors import DataError
+from scp_ray.parts import SPLITS
 
 METADATA = "metadata.csv"
 SHOWN = 10  # names listed in an error
+UNKNOWN = -1  # the code of a group that the table does not say
 
 
 def checked_root(root: str) -> Path:
@@ -81,21 +81,21 @@ class Faults:
             raise DataError("\n  ".join([f"{self._where}:", *self._found]))
 
     def codes(self, values: pd.Series[str], known: Mapping[str, int], *, column: str, ids: pd.Series[str]) -> pd.Series:
-        """Text to integer codes (N,). Every value that is not known is a fault; its code is -1."""
+        """Text to integer codes (N,). Every value that is not known is a fault; its code is UNKNOWN."""
         coded = values.map(dict(known))
         wrong = list(ids[coded.isna()].groupby(values))
         for value, rows in wrong[:SHOWN]:
+            allowed = ", ".join(name or "an empty cell" for name in known)
             self.add(
                 f"column {column} is {value!r} in {counted(rows, 'row')} ({first(rows)}). "
-                f"Allowed are {', '.join(known)}. Correct or drop them."
+                f"Allowed are {allowed}. Correct or drop them."
             )
         if len(wrong) > SHOWN:
             self.add(f"column {column} has {len(wrong) - SHOWN} more values that are not allowed.")
-        return coded.fillna(-1).astype("int64")
+        return coded.fillna(UNKNOWN).astype("int64")
 
-    def check(self, ids: pd.Series[str], splits: pd.Series[str], *, column: str) -> None:
-        """Every id is given and occurs once, in a known split."""
-        self.codes(splits, {name: code for code, name in enumerate(SPLITS)}, column="split", ids=ids)
+    def check(self, ids: pd.Series[str], *, column: str) -> None:
+        """Every id is given and occurs once."""
         self.no_blank(ids, column=column, ids=ids)
         twice = ids[ids.duplicated() & (ids != "")].drop_duplicates()
         if len(twice):
@@ -103,6 +103,10 @@ class Faults:
                 f"column {column} has {counted(twice, 'id')} more than once ({first(twice)}). "
                 "Keep one row of each image, in one split."
             )
+
+    def check_splits(self, splits: pd.Series[str], *, column: str = "split", ids: pd.Series[str]) -> None:
+        """Every row is in a known split."""
+        self.codes(splits, {name: code for code, name in enumerate(SPLITS)}, column=column, ids=ids)
 
     def no_blank(self, values: pd.Series[str], *, column: str, ids: pd.Series[str]) -> None:
         """No cell is empty."""
@@ -120,19 +124,3 @@ def first(names: Sequence[str] | pd.Series[str]) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(name or "without a name" for name in list(names)[:SHOWN])
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def with_images(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The table with ``path`` = folder/<id>.jpg. Raises DataError naming the images that are not there."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. It has to hold the {len(table)} images that the table lists.")
-    with os.scandir(folder) as entries:  # one listing: a look per file takes minutes on a network disk
-        present = {entry.name for entry in entries}
-    names = table["id"] + ".jpg"
-    absent = names[~names.isin(present)]
-    if len(absent):
-        raise DataError(
-            f"{len(absent)} of {len(table)} images that the table lists are not in {folder}: "
-            f"{first(absent)}. Bring them or drop their rows."
-        )
-    return table.assign(path=[str(folder / name) for name in names])

@@ -11,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scp_ray.data.base import DataSet
+from scp_ray.errors import DataError
+
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig
 
@@ -39,9 +42,33 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
         "versions": _versions(),
         "commit": _commit(),
         "seeds": config.seeds,
+        "data": (previous or {}).get("data", {}) | _data_records(arms, previous),
         "arms": list(entries.values()),
         "test_reveals": (previous or {}).get("test_reveals", 0),
     }
+
+
+def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
+    """Each data set's health and the digest of its images, by what the arms call it.
+
+    Raises DataError where the images are no longer those of the sweep's earlier runs: their numbers do not compare.
+    """
+    before, records = (previous or {}).get("data", {}), {}
+    for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
+        key, sources = data_key(data_set), data_set.sources()
+        if before.get(key, {}).get("sources", sources) != sources:
+            raise DataError(
+                f"images of {data_set.plugin_name} have changed since this sweep began, and its earlier numbers are of "
+                "the old ones. Put those back, or choose another --out."
+            )
+        health = data_set.health()
+        records[key] = {"sources": sources, "notes": health.notes(), "health": health.as_dict()}
+    return records
+
+
+def data_key(data_set: DataSet) -> str:
+    """How sweep.json names a data set: the beginning of its table's digest."""
+    return str(data_set.identity()["table"])[:16]
 
 
 def _arm_entry(arm: Arm) -> dict[str, Any]:

@@ -1,13 +1,11 @@
-"""Files that are complete or absent: write beside, fsync, rename."""
+"""The ledger's files, each complete or absent."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,46 +13,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scp_ray import disk
 from scp_ray.errors import LedgerError
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of ``path`` in one step: a reader sees the old one or the whole new one.
-
-    Raises LedgerError where the disk refuses (full, read-only), leaving what was there.
-    """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise LedgerError(
-            f"cannot write {path}: {error}. Free space or choose another --out, then try again."
-        ) from error
-    finally:
-        with suppress(OSError):  # gone after the rename; where the folder is no folder there is none
-            beside.unlink(missing_ok=True)
+def replacing(path: Path) -> AbstractContextManager[BinaryIO]:
+    """A file to write that takes the place of ``path`` in one step. Raises LedgerError where the disk refuses."""
+    return disk.replacing(path, LedgerError, "Free space or choose another --out, then try again.")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` in one step. Raises LedgerError."""
     with replacing(path) as file:
         file.write(content)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

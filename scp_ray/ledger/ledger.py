@@ -6,6 +6,7 @@ What lies there without its row counts as not done and is written again.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from scp_ray.errors import LedgerError
+from scp_ray.errors import DataError, LedgerError
 from scp_ray.ledger.files import read_arrow, read_json, read_table, replace_rounds, write_bytes, write_json, write_table
 from scp_ray.ledger.lease import holds
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
@@ -61,6 +62,22 @@ class Ledger:
     def definition(self) -> Row:
         """sweep.json. Raises LedgerError where it is missing."""
         return read_json(self.definition_path)
+
+    def check_data(self, key: str, sources: str) -> None:
+        """Raises DataError where a data set is not the one of sweep.json; without a sweep.json there is none to be."""
+        if not self.definition_path.exists():
+            return
+        known = self.definition().get("data", {})
+        if key not in known:
+            raise DataError(
+                f"the tables on {platform.node()} are not those that the sweep was planned with. Give every node the "
+                "same ones."
+            )
+        if known[key]["sources"] != sources:
+            raise DataError(
+                f"the images on {platform.node()} are not those that the sweep was planned with. Give every node the "
+                "same ones, and leave them alone while a sweep runs."
+            )
 
     def check_lease(self) -> None:
         """Raises LedgerError where this writer's driver has lost the sweep."""

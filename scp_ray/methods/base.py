@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.report import FairnessReport
 from scp_ray.parts import Batch, Evaluation, FairnessData, Learner, Network
 from scp_ray.registry import Registry
@@ -38,7 +38,7 @@ class Method:
 
         Default: balanced over classes, as in the released recipe.
         """
-        return (1 / torch.bincount(label).clamp(min=1).double())[label]
+        return balanced_weights(label, group, "class")
 
     def finish_(self, learner: Learner, train_batches: Iterable[Batch]) -> None:
         """Once after base training: masks that need a trained model (FairPrune, OBD)."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from typing import Any, TextIO
 
+from scp_ray.terminal import Line, duration
 from scp_ray.tune.space import Job, Plan
-
-LIVE_EVERY_S = 1.0
-PLAIN_EVERY_S = 30.0
 
 
 class Console:
@@ -18,8 +15,7 @@ class Console:
 
     def __init__(self, plan: Plan, stream: TextIO | None = None) -> None:
         self._jobs: dict[str, Job] = plan.jobs
-        self._stream = stream or sys.stderr
-        self._live = self._stream.isatty()
+        self._line = Line(stream)
         self._left = {job.id: job.work for job in plan.to_do}  # epochs
         self._total = sum(self._left.values())
         self._rounds = {job.id: job.rounds_done for job in plan.to_do}
@@ -82,7 +78,7 @@ class Console:
             )
 
     def _tick(self) -> None:
-        while not self._closed.wait(LIVE_EVERY_S if self._live else PLAIN_EVERY_S):
+        while not self._closed.wait(self._line.every_s):
             self._tell()
 
     def _tell(self, last: bool = False) -> None:
@@ -99,16 +95,4 @@ class Console:
 
     def _write(self, line: str, *, stays: bool) -> None:
         with self._writing:
-            if self._live:
-                self._stream.write(f"\r\x1b[K{line if stays else line[:150]}" + ("\n" if stays else ""))
-            else:
-                self._stream.write(line + "\n")
-            self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "12 min", "3 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+            self._line.write(line, stays=stays)

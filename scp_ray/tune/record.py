@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scp_ray.config import ResolvedTrial, TrialConfig
 from scp_ray.config.identity import base_id as id_of_base
-from scp_ray.config.identity import scores_id, with_method
+from scp_ray.config.identity import data_identity, scores_id, with_method
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import Row, rows_done
 from scp_ray.ledger.rows import base_row, copied_row, round_row
@@ -31,7 +31,7 @@ def record_base(config: TrialConfig, ledger: Ledger, *, device: torch.device, ch
     if ledger.base_done(base_id):  # by a worker that died before it could say so
         states.remove()
         return ledger.base_row(base_id)
-    data = config.dataset.load()
+    data = _load(config, ledger)
     is_vanilla = isinstance(config.method, Vanilla)
     reference = None if is_vanilla else _vanilla_report(config, ledger)
     bases = _needed_states(config, ledger)
@@ -59,7 +59,7 @@ def record_trial(
     Rows that are there come too, because a worker may have died between a commit and its report. The trial's base
     models have to be in the ledger.
     """
-    config, data = trial.config, trial.config.dataset.load()
+    config, data = trial.config, _load(trial.config, ledger)
     base, states, clock = ledger.base_row(trial.base_id), ledger.states(trial.trial_id), _Clock(checkpoint_s)
     vanilla = ledger.base_report(trial.vanilla_id, data.num_classes)
     rows = ledger.rounds(trial.trial_id)
@@ -92,6 +92,13 @@ def record_trial(
         ledger.commit_round(trial.trial_id, row, event, data)
         yield row
     states.keep_newest()
+
+
+def _load(config: TrialConfig, ledger: Ledger) -> FairnessData:
+    """The data set. Raises DataError where it is not the one that the sweep was planned with."""
+    data = config.dataset.load()
+    ledger.check_data(str(data_identity(config.dataset)["table"])[:16], data.sources)
+    return data
 
 
 class _Clock:

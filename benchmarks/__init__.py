@@ -1,0 +1,1 @@
+"""What performance is judged by: one file per figure."""

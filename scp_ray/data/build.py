@@ -1,0 +1,206 @@
+"""From image files to facts and to a store: decoded once, on all cores; goes on where a kill interrupted it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import disk_usage
+
+import joblib
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from numpy.typing import NDArray
+
+from scp_ray.data.duplicates import duplicate_groups
+from scp_ray.data.facts import REMEDY, frame, fresh, load_facts, read_stamps, save_facts
+from scp_ray.data.pixels import DECODE_VERSION, DUPLICATE_BITS, HASH_BYTES, Look, look_at_all
+from scp_ray.data.scratch import Scratch
+from scp_ray.data.store import StoredPixels
+from scp_ray.disk import replacing
+from scp_ray.errors import DataError
+from scp_ray.terminal import Progress, silent
+
+_BRIEFLY = {"idle_worker_timeout": 10}  # seconds that processes outlive their work, or a killed build
+_CHUNK = 32  # files a process decodes at a time
+_WORTH_PROCESSES = 2 * _CHUNK
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image files of a data set, and where what is made of them is kept."""
+
+    root: Path
+    files: tuple[str, ...]  # relative to root
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = f"{self.root.name or 'root'}-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
+        object.__setattr__(self, "folder", store_home() / name)
+
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Size and time of each file. Raises DataError where none of them is there."""
+        stamps = read_stamps(self.root, self.files)
+        if all(stamp[0] < 0 for stamp in stamps.values()):
+            raise DataError(
+                f"none of the {len(stamps):,} images that the table lists is there; the first should be "
+                f"{self.root / next(iter(stamps))}. Bring them, or name the folder that holds them."
+            )
+        return stamps
+
+
+def store_home() -> Path:
+    """Where stores are kept: on each node its own. SCP_RAY_STORE names it, else the user's cache folder."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("SCP_RAY_STORE") or f"{cache}/scp_ray").absolute()
+
+
+def known_facts(source: Source) -> pd.DataFrame | None:
+    """What is known of every file; None where some are new or have changed."""
+    stamps = source.stamps()
+    facts = fresh(load_facts(source.folder), stamps)
+    return _of_files(source, facts) if len(facts) == len(stamps) else None
+
+
+def inspect(source: Source, progress: Progress = silent) -> pd.DataFrame:
+    """The facts of every file, in the order of ``source.files``; files that are new or have changed are read.
+
+    Raises DataError where none of the files is there or the disk refuses.
+    """
+    facts = known_facts(source)
+    if facts is None:
+        with exclusive(source, progress), Scratch(source.folder / f"looking-{DECODE_VERSION}", 0) as scratch:
+            facts = look(source, scratch, progress, size=None, available=None)
+            scratch.remove()
+    return facts
+
+
+@contextmanager
+def exclusive(source: Source, progress: Progress) -> Iterator[None]:
+    """One process of a node at a time."""
+    try:
+        source.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(source.folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            progress(f"waiting for another process that reads the images of {source.root}", 0, 0)
+            lock.acquire()
+    except OSError as error:
+        raise DataError(f"cannot write {source.folder}: {error}. {REMEDY}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def look(
+    source: Source,
+    scratch: Scratch,
+    progress: Progress,
+    *,
+    size: int | None,
+    available: set[str] | None,
+    trust: bool = True,
+) -> pd.DataFrame:
+    """Read what is not yet known, into ``scratch``; returns the facts of every file, which are then saved.
+
+    Args:
+        source: the files.
+        scratch: takes the pixels.
+        progress: told of each chunk.
+        size: of the pixels; None for facts alone.
+        available: digests whose pixels are at hand elsewhere; None where pixels do not matter.
+        trust: whether a file that has its old size and time is the old one.
+    """
+    stamps = source.stamps()
+    before = load_facts(source.folder)
+    facts = fresh(pd.concat([before.reset_index(), frame(scratch.facts).reset_index()]).pipe(_latest), stamps)
+    if not trust:
+        facts = facts.iloc[:0]
+    if available is not None:
+        at_hand = facts["digest"].isin(list(available | scratch.digests()))
+        facts = facts[at_hand | (facts["problem"] != "")]
+    files = [file for file in dict.fromkeys(source.files) if file not in facts.index]
+    if size is not None:
+        _check_space(source.folder, (len(stamps) + len(files)) * 3 * size * size)
+    done = len(stamps) - len(files)
+    progress(f"reading {source.root}", done, len(stamps))
+    for chunk, looks in _looks(source.root, files, size):
+        scratch.add((file, stamps[file], seen) for file, seen in zip(chunk, looks, strict=True))
+        done += len(chunk)
+        progress(f"reading {source.root}", done, len(stamps))
+    facts = _latest(pd.concat([before.reset_index(), facts.reset_index(), frame(scratch.facts).reset_index()]))
+    save_facts(source.folder, facts)
+    return _of_files(source, facts)
+
+
+def _of_files(source: Source, facts: pd.DataFrame) -> pd.DataFrame:
+    """The facts of each file in the given order, with ``alike``: a code that duplicates share, -1 for what has no hash.
+
+    Comparing 25,000 images takes a second or two, so the answer is kept, named by what was compared.
+    """
+    facts = facts.loc[list(source.files)]
+    known = [value for value in facts["phash"] if value]
+    hashes = b"".join(known)
+    name = hashlib.sha256(hashes).hexdigest()[:16]
+    path = source.folder / f"alike-{DUPLICATE_BITS}-{name}.npy"
+    try:
+        groups = np.load(path)
+    except (OSError, ValueError, EOFError):
+        groups = duplicate_groups(np.frombuffer(hashes, np.uint8).reshape(-1, HASH_BYTES), DUPLICATE_BITS)
+        with suppress(DataError), replacing(path, DataError, REMEDY) as file:  # nothing is lost but the time
+            np.save(file, groups)
+    alike = np.full(len(facts), -1)
+    alike[[bool(value) for value in facts["phash"]]] = groups
+    return facts.assign(alike=alike)
+
+
+def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.drop_duplicates("file", keep="last").set_index("file")
+
+
+def _looks(root: Path, files: Sequence[str], size: int | None) -> Iterator[tuple[Sequence[str], list[Look]]]:
+    """Chunk by chunk, in order, on all cores that this process may use."""
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    processes = joblib.cpu_count() if len(files) >= _WORTH_PROCESSES else 1
+    pool = joblib.Parallel(processes, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1, **_BRIEFLY)
+    work = (joblib.delayed(look_at_all)([root / file for file in chunk], size, processes > 1) for chunk in chunks)
+    try:
+        yield from zip(chunks, pool(work), strict=True)
+    except TerminatedWorkerError as error:
+        raise DataError(
+            f"a process that decoded images of {root} was killed; the usual cause is too little memory. "
+            "Run the same command again to go on."
+        ) from error
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    """Pixels are written as they come, and once more in the store's order."""
+    free = disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{folder} has {free / 1e6:,.0f} MB free; decoding takes up to {needed / 1e6:,.0f} MB there. {REMEDY}"
+        )
+
+
+def pixels_of(places: Iterable[Scratch | StoredPixels]) -> Callable[[str], NDArray[np.uint8]]:
+    """Finds the (3 * S * S,) uint8 pixels of a digest in the first place that has them."""
+    where = {digest: place for place in reversed(list(places)) for digest in place.digests()}
+    return lambda digest: where[digest].read(digest)
+
+
+def stores_of(folder: Path, name: str) -> list[StoredPixels]:
+    """The whole stores of an image size and decode version; what is damaged is passed over."""
+    found = []
+    for path in sorted(folder.glob(f"{name}-*.arrow")):
+        try:
+            found.append(StoredPixels(path))
+        except DataError:
+            continue  # it is refused where it is opened by name
+    return found

@@ -1,0 +1,111 @@
+"""Any folder of images with a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from scp_ray.data.base import register
+from scp_ray.data.listed import ListedImages
+from scp_ray.data.tables import METADATA, UNKNOWN, Faults, checked_root, counted, first, read_csv
+from scp_ray.errors import ConfigError, DataError
+
+# what tables of ours call their columns
+OWN_COLUMNS = {"id", "file", "path", "unit", "lesion", "label", "split", "image", "digest", "kind", "rotated"}
+OWN_COLUMNS |= {"problem", "truncated", "duplicate", "unknown", "dropped"}
+
+
+@register("csv")
+@dataclass(frozen=True, kw_only=True)
+class CSVTable(ListedImages):
+    """The columns are named: ``file``, ``label``, ``group``, and ``split`` (train, val, test) where there is one.
+
+    Files are relative to the folder ``images`` of the root; ``suffix`` is added to them. Group codes come from
+    ``group_threshold`` (numbers from it on are 1), from ``group_values`` (these are 1, all others 0), or else from the
+    column's two values in alphabetical order; an empty cell is unknown. ``unit`` names a column of lesions or
+    patients. Methods that treat the groups differently need ``privileged_code``.
+    """
+
+    file: str
+    label: str
+    group: str
+    split: str = ""
+    unit: str = ""
+    table_file: str = METADATA
+    images: str = "."
+    suffix: str = ""  # of the files, where the column leaves it out: ".jpg"
+    group_threshold: float | None = None
+    group_values: tuple[str, ...] = ()
+    privileged_code: Literal[0, 1] | None = None
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The group's column."""
+        return (self.group,)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The values of the label's column, in alphabetical order."""
+        return tuple(sorted(set(self._read()[self.label])))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        faults = []
+        if self.splits == "published" and not self.split:
+            faults.append("split: missing; name the column that says train, val or test, or use splits: seeded.")
+        if self.group_threshold is not None and self.group_values:
+            faults.append("group_threshold and group_values are both given; keep the one that makes the groups.")
+        if self.group in OWN_COLUMNS:
+            faults.append(f"group: a column named {self.group!r} cannot be told from scp_ray's own; rename it.")
+        if faults:
+            raise ConfigError(faults)
+
+    def listed(self) -> pd.DataFrame:
+        """See ``ListedImages.listed``."""
+        table, faults = self._read(), Faults(str(Path(self.root) / self.table_file))
+        ids = table[self.file]
+        faults.check(ids, column=self.file)
+        faults.no_blank(table[self.label], column=self.label, ids=ids)
+        if self.split and self.splits == "published":
+            faults.check_splits(table[self.split], column=self.split, ids=ids)
+        group = self._codes(table[self.group], ids, faults)
+        faults.raise_if_any()
+        label = table[self.label].map({name: code for code, name in enumerate(self.class_names)})
+        folder = "" if self.images in ("", ".") else self.images.rstrip("/") + "/"
+        unit, split = (table.get(column, "") for column in (self.unit, self.split))
+        columns = {"id": ids, "file": folder + ids + self.suffix, "unit": unit, "label": label}
+        return pd.DataFrame(columns | {"split": split, self.group: group})
+
+    def _codes(self, values: pd.Series[str], ids: pd.Series[str], faults: Faults) -> pd.Series:
+        known = values != ""
+        if self.group_threshold is not None:
+            numbers = pd.to_numeric(values, errors="coerce")
+            wrong = ids[known & numbers.isna()]
+            if len(wrong):
+                faults.add(
+                    f"column {self.group} is no number in {counted(wrong, 'row')} ({first(wrong)}), but "
+                    f"group_threshold is {self.group_threshold:g}. Correct them, or use group_values."
+                )
+            ones = numbers >= self.group_threshold
+        elif self.group_values:
+            ones = values.isin(self.group_values)
+        else:
+            names = sorted(set(values[known]))
+            if len(names) != 2:
+                shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+                faults.add(
+                    f"column {self.group} has {len(names)} values ({shown}); two make two groups. Say which values are "
+                    "group 1 (group_values: [...]), or from which number on (group_threshold: ...)."
+                )
+            ones = values == names[-1] if names else known
+        return ones.astype("int64").where(known, UNKNOWN)
+
+    def _read(self) -> pd.DataFrame:
+        path = checked_root(self.root) / self.table_file
+        if not path.is_file():
+            raise DataError(f"{path} is not there. Name the table by table_file, relative to {self.root}.")
+        optional = {name for name in (self.unit, self.split if self.splits == "published" else "") if name}
+        return read_csv(path, (self.file, self.label, self.group, *sorted(optional)))

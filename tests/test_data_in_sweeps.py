@@ -1,0 +1,137 @@
+"""What a sweep does with a data set that is not in order, and what its record says of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scp_ray.cli.main import main
+from scp_ray.data.build import Source
+from scp_ray.errors import DataError
+from scp_ray.ledger import Ledger
+
+ROWS = 72
+
+
+def pictures(root: Path) -> Path:
+    """Noise of three classes and two sexes; ISIC_07 is no image, ISIC_09 is grey, ISIC_11 shows ISIC_10's lesion."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    lines = ["image,lesion_id,low,gender,split"]
+    for row in range(ROWS):
+        name, split = f"ISIC_{row:02d}", ("train", "val", "test")[row % 3]
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(root / "images" / f"{name}.jpg")
+        lines.append(f"{name},{'L10' if row in (10, 11) else ''},{row // 3 % 3},{row // 9 % 2},{split}")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    (root / "images" / "ISIC_07.jpg").write_text("no picture")
+    Image.open(root / "images" / "ISIC_09.jpg").convert("L").save(root / "images" / "ISIC_09.jpg")
+    return root
+
+
+SPACE = """\
+# Data with faults.
+name: faulty
+trial:
+  dataset: {name: isic2019, root: ROOT, image_size: 32}
+  backbone: tiny
+  pr_c: 0.1
+  rounds: 1
+  train: {epochs: 1, batch_size: 8, lr: 0.01, augment: released}
+  fine_tune: {epochs: 1, batch_size: 8, lr: 0.01, augment: none, sampler: group}
+resources: {cpus_per_trial: 1, device: cpu}
+"""
+
+
+class Bench:
+    """A folder with pictures and a space."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.out = pictures(folder / "data"), folder / "results"
+        self.space = folder / "space.yaml"
+        self.space.write_text(SPACE.replace("ROOT", str(self.root)))
+
+    def trial(self, *options: str) -> int:
+        return main(["trial", str(self.space), "--out", str(self.out), *options])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        (entry,) = json.loads((self.out / "faulty" / "sweep.json").read_text())["data"].values()
+        return dict(entry)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_what_is_wrong_is_said_and_kept(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.trial() == 0
+    said = capsys.readouterr().err
+    assert "isic2019: 1 of 72 rows dropped (unreadable): ISIC_07." in said
+    assert "isic2019: Converted to upright RGB: 1 greyscale." in said
+    assert "1 of 24 test rows shares a lesion or a picture with val; splits: leak_free avoids it." in said
+    health = bench.record["health"]
+    assert health["unreadable"] == {"ISIC_07": "not an image"}
+    assert health["dropped"] == {"unreadable": ["ISIC_07"]}
+    assert health["converted"]["greyscale"] == ["ISIC_09"]
+    assert health["splits"] == {"train": 24, "val": 23, "test": 24}
+    assert health["leakage"] == {"train-val": 0, "train-test": 0, "val-test": 1}
+    assert len(bench.record["sources"]) == 64
+
+
+def test_strict_refuses_and_leaves_no_trace(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.trial("--set", "trial.dataset.strict=true") == 2
+    said = capsys.readouterr().err
+    assert "ISIC_07 (not an image)" in said
+    assert "splits: leak_free" in said
+    assert not bench.out.exists()
+
+
+def test_images_that_changed_since_the_sweep_began_are_refused(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.trial() == 0
+    before = bench.record
+    picture = bench.root / "images" / "ISIC_30.jpg"
+    content = picture.read_bytes()
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)).save(picture)
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.rounds=2") == 2
+    assert "images of isic2019 have changed since this sweep began" in capsys.readouterr().err
+    assert bench.record == before
+    picture.write_bytes(content)  # another time of change, the same content
+    assert bench.trial("--set", "trial.rounds=2") == 0
+
+
+def test_tables_of_another_split_are_another_data_set(bench: Bench) -> None:
+    assert bench.trial() == 0
+    assert bench.trial("--set", "trial.dataset.splits=leak_free", "--set", "name=faulty") == 0
+    records = json.loads((bench.out / "faulty" / "sweep.json").read_text())["data"].values()
+    leaks = [record["health"]["leakage"] for record in records]
+    assert leaks[0]["val-test"] == 1
+    assert leaks[1] == {"train-val": 0, "train-test": 0, "val-test": 0}
+
+
+def test_a_node_with_other_data_is_refused(bench: Bench) -> None:
+    """What a worker asks of its data before it trains."""
+    assert bench.trial() == 0
+    ledger = Ledger(bench.out / "faulty")
+    (key,) = ledger.definition()["data"]
+    ledger.check_data(key, bench.record["sources"])
+    with pytest.raises(DataError, match=r"the images on .* are not those that the sweep was planned with"):
+        ledger.check_data(key, "0" * 64)
+    with pytest.raises(DataError, match=r"the tables on .* are not those that the sweep was planned with"):
+        ledger.check_data("0" * 16, bench.record["sources"])
+
+
+def test_a_dry_run_looks_but_decodes_nothing(bench: Bench, store: Path) -> None:
+    arguments = ["sweep", str(bench.space), "--out", str(bench.out), "--dry-run"]
+    assert main(arguments) == 0
+    folder = Source(bench.root, ("images/ISIC_00.jpg",)).folder
+    assert folder.parent == store
+    assert [path.name for path in folder.glob("*.arrow")] == ["facts-2.arrow"]
