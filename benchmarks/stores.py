@@ -43,7 +43,7 @@ def random_store(path: Path, count: int, size: int) -> None:
         {"id": names, "unit": names, "label": turn % CLASSES, "split": split, "sex": turn // CLASSES % 2}
         | {"file": names, "digest": names}
     )
-    write_store(path, table, {"image_size": size}, lambda digest: noise[int(digest) % len(noise)])
+    write_store(path, table, {"image_size": size}, lambda digests: noise[np.arange(len(digests)) % len(noise)])
 
 
 def train_of(path: Path) -> Split:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,14 @@ def test_pixels_are_made_only_where_asked_for(tmp_path: Path) -> None:
 def test_a_chunk_keeps_its_order(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{value}.png", Image.new("RGB", (9, 9), (value,) * 3)) for value in (30, 10, 20)]
     paths.insert(1, tmp_path / "gone.png")
-    assert [seen.pixels[:1] for seen in look_at_all(paths, 8)] == [b"\x1e", b"", b"\x0a", b"\x14"]
+    (tmp_path / "pixels").touch()
+    looks = look_at_all(paths, 8, tmp_path / "pixels", 2)
+    assert [seen.problem for seen in looks] == ["", "missing", "", ""]
+    assert not any(seen.pixels for seen in looks)
+    rows = (tmp_path / "pixels").read_bytes()
+    assert [rows[at * 192] for at in (2, 4, 5)] == [30, 10, 20]  # the missing one's row stays
+    assert len(rows) == 6 * 3 * 8 * 8
+    assert [looks[at - 2].checksum for at in (2, 4, 5)] == [zlib.crc32(rows[at * 192 :][:192]) for at in (2, 4, 5)]
 
 
 # ---- what has to be converted ----

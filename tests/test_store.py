@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -204,8 +204,8 @@ def rows(count: int) -> pd.DataFrame:
 IDENTITY = {"table": "t", "image_size": 8, "decode": 2}
 
 
-def coloured(digest: str) -> NDArray[np.uint8]:
-    return np.full(3 * 8 * 8, int(digest[1:]) % 251, np.uint8)
+def coloured(digests: Sequence[str]) -> NDArray[np.uint8]:
+    return np.stack([np.full(3 * 8 * 8, int(digest[1:]) % 251, np.uint8) for digest in digests])
 
 
 @pytest.mark.parametrize("count", [3, 7, 1301])
@@ -231,10 +231,10 @@ def test_pixels_that_cannot_be_had_leave_the_old_store(tmp_path: Path) -> None:
     write_store(path, rows(5), IDENTITY, coloured)
     before = path.read_bytes()
 
-    def broken(digest: str) -> NDArray[np.uint8]:
-        if digest == "d4":
+    def broken(digests: Sequence[str]) -> NDArray[np.uint8]:
+        if "d6" in digests:
             raise DataError("gone")
-        return coloured(digest)
+        return coloured(digests)
 
     with pytest.raises(DataError, match="gone"):
         write_store(path, rows(7), IDENTITY, broken)

@@ -127,7 +127,7 @@ class FixedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for raw in _raw_batches(self.split, torch.split(self.order, self.batch_size)):
-            yield Batch(raw.image.float() / 255, raw.label, raw.attributes[:, 0], raw.attributes)
+            yield Batch(raw.image.float().div_(255), raw.label, raw.attributes[:, 0], raw.attributes)
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ class Source:
 
     root: Path
     files: tuple[str, ...]  # relative to root
+    reading: tuple[str, ...] = ()  # the order to read them in, if another: that of the store spares it a copy
     folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,15 +127,20 @@ def look(
     if available is not None:
         at_hand = facts["digest"].isin(list(available | scratch.digests()))
         facts = facts[at_hand | (facts["problem"] != "")]
-    files = [file for file in dict.fromkeys(source.files) if file not in facts.index]
+    files = [file for file in dict.fromkeys(source.reading or source.files) if file not in facts.index]
     if size is not None:
-        _check_space(source.folder, (len(stamps) + len(files)) * 3 * size * size)
+        gathers = bool(available or (files and scratch.digests()))  # from several places: copied once more
+        _check_space(source.folder, (len(stamps) * (1 + gathers) + len(files)) * 3 * size * size)
     done = len(stamps) - len(files)
     progress(f"reading {source.root}", done, len(stamps))
-    for chunk, looks in _looks(source.root, files, size):
-        scratch.add((file, stamps[file], seen) for file, seen in zip(chunk, looks, strict=True))
-        done += len(chunk)
-        progress(f"reading {source.root}", done, len(stamps))
+    try:
+        for start, looks in _looks(source.root, files, size, scratch.target):
+            chunk = files[start : start + len(looks)]
+            scratch.add(((file, stamps[file], seen) for file, seen in zip(chunk, looks, strict=True)), start)
+            done += len(chunk)
+            progress(f"reading {source.root}", done, len(stamps))
+    except OSError as error:
+        raise scratch.refused(error) from error
     facts = _latest(pd.concat([before.reset_index(), facts.reset_index(), frame(scratch.facts).reset_index()]))
     save_facts(source.folder, facts)
     return _of_files(source, facts)
@@ -165,14 +171,17 @@ def _latest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates("file", keep="last").set_index("file")
 
 
-def _looks(root: Path, files: Sequence[str], size: int | None) -> Iterator[tuple[Sequence[str], list[Look]]]:
-    """Chunk by chunk, in order, on all cores that this process may use."""
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+def _looks(root: Path, files: Sequence[str], size: int | None, into: Path) -> Iterator[tuple[int, list[Look]]]:
+    """Where each chunk begins, with its looks, in order; on all cores that this process may use."""
+    starts = range(0, len(files), _CHUNK)
     processes = joblib.cpu_count() if len(files) >= _WORTH_PROCESSES else 1
     pool = joblib.Parallel(processes, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1, **_BRIEFLY)
-    work = (joblib.delayed(look_at_all)([root / file for file in chunk], size, processes > 1) for chunk in chunks)
+    work = (
+        joblib.delayed(look_at_all)([root / file for file in files[at : at + _CHUNK]], size, into, at, processes > 1)
+        for at in starts
+    )
     try:
-        yield from zip(chunks, pool(work), strict=True)
+        yield from zip(starts, pool(work), strict=True)
     except TerminatedWorkerError as error:
         raise DataError(
             f"a process that decoded images of {root} was killed; the usual cause is too little memory. "
@@ -181,7 +190,7 @@ def _looks(root: Path, files: Sequence[str], size: int | None) -> Iterator[tuple
 
 
 def _check_space(folder: Path, needed: int) -> None:
-    """Pixels are written as they come, and once more in the store's order."""
+    """Refuse before the work what would fail after it."""
     free = disk_usage(folder).free
     if free < needed:
         raise DataError(
@@ -189,10 +198,17 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def pixels_of(places: Iterable[Scratch | StoredPixels]) -> Callable[[str], NDArray[np.uint8]]:
-    """Finds the (3 * S * S,) uint8 pixels of a digest in the first place that has them."""
-    where = {digest: place for place in reversed(list(places)) for digest in place.digests()}
-    return lambda digest: where[digest].read(digest)
+def images_of(scratch: Scratch, stores: Sequence[StoredPixels], digests: Sequence[str]) -> NDArray[np.uint8]:
+    """(N, 3 * S * S) uint8 images, mapped: where they lie if they lie there in this order, else gathered in a new file.
+
+    Raises DataError where the disk refuses or gives back other bytes than it was given.
+    """
+    in_order = scratch.mapped(digests)
+    if in_order is not None:
+        return in_order
+    places: list[Scratch | StoredPixels] = [*stores, scratch]
+    where = {digest: place for place in places for digest in place.digests()}
+    return scratch.gathered(where[digest].read(digest) for digest in digests)
 
 
 def stores_of(folder: Path, name: str) -> list[StoredPixels]:

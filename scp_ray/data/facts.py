@@ -64,12 +64,12 @@ def fresh(facts: pd.DataFrame, stamps: dict[str, tuple[int, int]]) -> pd.DataFra
 def read_stamps(root: Path, files: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Size and time of change of each file below ``root``, in the files' order; (-1, -1) for one that is not there."""
     stamps = dict.fromkeys(files, (-1, -1))
-    folders: dict[Path, dict[str, str]] = {}
+    folders: dict[str, dict[str, str]] = {}
     for file in stamps:
-        path = root / file
-        folders.setdefault(path.parent, {})[path.name] = file
+        folder, name = os.path.split(os.path.join(root, file))
+        folders.setdefault(folder, {})[name] = file
     for folder, names in folders.items():
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             continue
         with os.scandir(folder) as entries:  # one listing: a look-up per file takes minutes on a network disk
             for entry in entries:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from annotated_types import Ge, Gt, Lt
 
 from scp_ray.data.base import DataSet
-from scp_ray.data.build import Source, exclusive, inspect, known_facts, look, pixels_of, stores_of
+from scp_ray.data.build import Source, exclusive, images_of, inspect, known_facts, look, stores_of
 from scp_ray.data.health import Health
 from scp_ray.data.pixels import DECODE_VERSION
 from scp_ray.data.scratch import Scratch
@@ -28,7 +28,6 @@ from scp_ray.parts import SPLITS, FairnessData
 from scp_ray.seeds import derive_seed
 from scp_ray.terminal import Progress, silent
 
-Identity = Mapping[str, str | int]
 Share = Annotated[float, Gt(0), Lt(1)]
 
 
@@ -144,7 +143,11 @@ class ListedImages(DataSet):
     # -- pixels ---------------------------------------------------------------------------------------------------
 
     def _source(self) -> Source:
-        return Source(Path(self.root), tuple(self.listed()["file"]))
+        table = self.listed()
+        reading = table
+        if self.splits == "published":
+            reading = table.iloc[np.argsort(table["split"].map(SPLITS.index), kind="stable")]
+        return Source(Path(self.root), tuple(table["file"]), tuple(reading["file"]))
 
     def build(self, progress: Progress = silent, *, verify: bool = False, mend: bool = False) -> Path:
         """The store of this data set, made where it is missing or its files have changed.
@@ -156,20 +159,19 @@ class ListedImages(DataSet):
 
         Raises DataError where files cannot be used (``strict``) or the disk refuses.
         """
-        return self._stored(progress, verify=verify, mend=mend)[0]
+        return self._stored(progress, verify, mend).path
 
-    def _stored(self, progress: Progress, *, verify: bool = False, mend: bool = False) -> tuple[Path, Identity]:
+    def _stored(self, progress: Progress, verify: bool = False, mend: bool = False) -> _Store:
         source = self._source()
         facts = None if verify else known_facts(source)
         if facts is not None:
-            table = self._canonical(self.survey(facts))
-            path = self._path(source, table)
-            if self._is_current(path, table, mend):
-                return path, self._identity(table)
+            store = self._store(source, facts)
+            if store.is_current(mend):
+                return store
         with exclusive(source, progress):
             return self._make(source, progress, verify, mend)
 
-    def _make(self, source: Source, progress: Progress, verify: bool, mend: bool) -> tuple[Path, Identity]:
+    def _make(self, source: Source, progress: Progress, verify: bool, mend: bool) -> _Store:
         size, name = self.image_size, f"{self.image_size}px-{DECODE_VERSION}"
         clear_half_written(source.folder, f"{name}-*.arrow")
         stores = [] if verify else stores_of(source.folder, name)
@@ -177,39 +179,49 @@ class ListedImages(DataSet):
         with Scratch(source.folder / f"{name}-building", 3 * size * size) as scratch:
             try:
                 facts = look(source, scratch, progress, size=size, available=available, trust=not verify)
-                table = self._canonical(self.survey(facts))
-                path = self._path(source, table)
-                if verify or not self._is_current(path, table, mend):
-                    progress(f"writing {path}", 0, 0)
-                    pixels = pixels_of([scratch, *stores])
-                    write_store(path, table.drop(columns="path"), self._identity(table), pixels)
+                store = self._store(source, facts)
+                if verify or not store.is_current(mend):
+                    progress(f"writing {store.path}", 0, 0)
+                    write_store(store.path, store.table, store.identity, partial(images_of, scratch, stores))
             except DataError as error:
                 if isinstance(error.__cause__, OSError):
                     scratch.remove()  # a full disk is given back
                 raise
             scratch.remove()
-        return path, self._identity(table)
+        return store
 
-    def _is_current(self, path: Path, table: pd.DataFrame, mend: bool) -> bool:
-        try:
-            return is_current(path, table.drop(columns="path"), self._identity(table))
-        except DataError:
-            if mend:
-                return False
-            raise
-
-    def _path(self, source: Source, table: pd.DataFrame) -> Path:
-        digest = str(self._identity(table)["table"])[:16]
-        return source.folder / f"{self.image_size}px-{DECODE_VERSION}-{digest}.arrow"
+    def _store(self, source: Source, facts: pd.DataFrame) -> _Store:
+        table = self._canonical(self.survey(facts))
+        identity = self._identity(table)
+        name = f"{self.image_size}px-{DECODE_VERSION}-{str(identity['table'])[:16]}.arrow"
+        return _Store(source.folder / name, table.drop(columns="path"), identity)
 
     def load(self) -> FairnessData:
         """The data set, its images mapped from the store, which is built where it is missing."""
         return _load(self)
 
 
+class _Store(NamedTuple):
+    """Where a data set's store lies and what it has to hold."""
+
+    path: Path
+    table: pd.DataFrame
+    identity: Mapping[str, str | int]
+
+    def is_current(self, mend: bool) -> bool:
+        """Whether it is there; with ``mend`` a damaged one counts as none."""
+        try:
+            return is_current(self.path, self.table, self.identity)
+        except DataError:
+            if mend:
+                return False
+            raise
+
+
 @lru_cache(maxsize=2)
 def _load(data_set: ListedImages) -> FairnessData:
-    opened = open_store(*data_set._stored(silent), data_set.attribute_names)
+    store = data_set._stored(silent)
+    opened = open_store(store.path, store.identity, data_set.attribute_names)
     return FairnessData(
         name=data_set.plugin_name,
         class_names=data_set.class_names,

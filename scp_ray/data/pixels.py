@@ -11,7 +11,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import imagehash
@@ -71,11 +71,29 @@ def look_at(path: Path, size: int | None) -> Look:
     return Look(digest, kind, rotated, "", False, perceptual_hash(image), pixels, zlib.crc32(pixels))
 
 
-def look_at_all(paths: Sequence[Path], size: int | None, own_process: bool = False) -> list[Look]:
-    """A chunk of work; ``own_process`` says that nothing else is done where it is done."""
+def look_at_all(
+    paths: Sequence[Path], size: int | None, into: Path, first_row: int, own_process: bool = False
+) -> list[Look]:
+    """A chunk of work: looks without their pixels, which are written to a file instead.
+
+    Args:
+        paths: of the images.
+        size: of the pixels; None where none are asked for.
+        into: the file, which exists; pixels take up a row each, the first at ``first_row``.
+        first_row: of the chunk.
+        own_process: whether nothing else is done where this is done.
+
+    Raises OSError where the disk refuses.
+    """
     if own_process:
         _keep_memory()
-    return [look_at(path, size) for path in paths]
+    looks = [look_at(path, size) for path in paths]
+    if size is not None:
+        row_bytes = 3 * size * size
+        with into.open("r+b") as file:
+            file.seek(first_row * row_bytes)
+            file.write(b"".join(look.pixels or bytes(row_bytes) for look in looks))
+    return [replace(look, pixels=b"") for look in looks]
 
 
 def _keep_memory() -> None:

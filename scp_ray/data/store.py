@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,32 +28,26 @@ AGAIN = "scp-ray data build makes it anew."
 _KEY = b"scp_ray"
 _DIGITS = 16  # of the file's length in its own header
 
-Pixels = Callable[[str], NDArray[np.uint8]]  # digest of a source file -> (3 * S * S,) uint8
+Images = Callable[[Sequence[str]], NDArray[np.uint8]]  # digests of N source files -> (N, 3 * S * S)
 
 
-def write_store(path: Path, table: pd.DataFrame, identity: Mapping[str, Any], pixels: Pixels) -> None:
+def write_store(path: Path, table: pd.DataFrame, identity: Mapping[str, Any], images: Images) -> None:
     """Put a store at ``path`` in one step.
 
     Args:
         path: of the store.
         table: its rows, ``split`` in blocks: ``id, unit, label, split, file, digest`` and a column per attribute.
         identity: of the data set; ``image_size`` among it.
-        pixels: where the decoded images come from.
+        images: where the decoded images come from, asked for a split at a time; best mapped from a file.
 
     Raises DataError where the disk refuses, leaving what was there.
     """
     header = {"identity": dict(identity), "contents": contents_of(table)}
     parts = [rows for _, rows in table.groupby("split", sort=False)]
-    empty = [_batch(rows, int(identity["image_size"])) for rows in parts]
-    length = _write(pa.MockOutputStream(), empty, header, 0)
-    with replacing(path, DataError, REMEDY) as file:
-        with pa.OSFile(file.name, "wb") as sink:
-            _write(sink, empty, header, length)
-        places = _image_places(Path(file.name))
-        for rows, place in zip(parts, places, strict=True):
-            file.seek(place)
-            for digest in rows["digest"]:
-                file.write(pixels(digest))
+    batches = [_batch(rows, images(list(rows["digest"])), int(identity["image_size"])) for rows in parts]
+    length = _write(pa.MockOutputStream(), batches, header, 0)
+    with replacing(path, DataError, REMEDY) as file, pa.OSFile(file.name, "wb") as sink:
+        _write(sink, batches, header, length)
 
 
 def contents_of(table: pd.DataFrame) -> str:
@@ -61,10 +55,8 @@ def contents_of(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
-def _batch(rows: pd.DataFrame, size: int) -> pa.RecordBatch:
-    """The rows with an image column of zeros, which take no memory until they are touched."""
-    values = len(rows) * 3 * size * size
-    flat = pa.Array.from_buffers(pa.uint8(), values, [None, pa.py_buffer(np.zeros(values, np.uint8))])
+def _batch(rows: pd.DataFrame, images: NDArray[np.uint8], size: int) -> pa.RecordBatch:
+    flat = pa.Array.from_buffers(pa.uint8(), images.size, [None, pa.py_buffer(images)])
     image = pa.ExtensionArray.from_storage(
         pa.fixed_shape_tensor(pa.uint8(), (3, size, size)), pa.FixedSizeListArray.from_arrays(flat, 3 * size * size)
     )
@@ -80,15 +72,6 @@ def _write(sink: Any, batches: list[pa.RecordBatch], header: Mapping[str, Any], 
         for batch in batches:
             writer.write_batch(batch.replace_schema_metadata(schema.metadata))
     return int(sink.tell()) if not isinstance(sink, pa.MockOutputStream) else int(sink.size())
-
-
-def _image_places(path: Path) -> list[int]:
-    """Where in the file the images of each batch begin."""
-    with pa.memory_map(str(path)) as source:
-        start = source.read_buffer(1).address
-        reader = pa.ipc.open_file(source)
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        return [_image_buffer(batch).address - start for batch in batches]
 
 
 def _image_buffer(batch: pa.RecordBatch) -> pa.Buffer:
