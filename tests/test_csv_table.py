@@ -261,3 +261,11 @@ def test_faults_from_a_definition() -> None:
         TrialConfig.from_dict({"dataset": {"name": "csv", "root": "r"}, "backbone": "tiny", "pr_c": 0.1})
     missing = [fault.split(": missing")[0] for fault in caught.value.faults]
     assert missing == ["trial.dataset.file", "trial.dataset.label", "trial.dataset.group"]
+
+
+@pytest.mark.parametrize("rule", [{"group_values": ("Drak",)}, {"group_threshold": 99.0}])
+def test_a_rule_that_makes_one_group_is_refused(tmp_path: Path, rule: dict[str, Any]) -> None:
+    (tmp_path / "metadata.csv").write_text("file,label,group\na.png,x,1\nb.png,y,2\n")
+    data_set = CSVTable(str(tmp_path), file="file", label="label", group="group", splits="seeded", **rule)
+    with pytest.raises(DataError, match=r"column group gives one group only; its values are 1, 2\."):
+        data_set.listed()

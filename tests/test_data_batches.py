@@ -230,9 +230,9 @@ def test_a_split_is_placed_once_per_device() -> None:
 
 
 def test_a_gpu_takes_the_images_up_to_its_share_of_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """100 pictures of 3 x 2 x 2 bytes are 1,200; 40 % of 3,000 are as many."""
+    """100 pictures of 3 x 2 x 2 bytes are 1,200; a quarter of 4,800 are as many."""
     data = split(100)
-    for free, expected in ((3_000, True), (2_999, False)):
+    for free, expected in ((4_800, True), (4_799, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
         assert fits(data, torch.device("cuda")) is expected
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_images_that_changed_since_the_sweep_began_are_refused(
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)).save(picture)
     capsys.readouterr()
     assert bench.trial("--set", "trial.rounds=2") == 2
-    assert "images of isic2019 have changed since this sweep began" in capsys.readouterr().err
+    assert "some have changed, or can no longer be used" in capsys.readouterr().err
     assert bench.record == before
     picture.write_bytes(content)  # another time of change, the same content
     assert bench.trial("--set", "trial.rounds=2") == 0
@@ -125,7 +126,10 @@ def test_a_node_with_other_data_is_refused(bench: Bench) -> None:
     ledger.check_data(key, bench.record["sources"])
     with pytest.raises(DataError, match=r"the images on .* are not those that the sweep was planned with"):
         ledger.check_data(key, "0" * 64)
-    with pytest.raises(DataError, match=r"the tables on .* are not those that the sweep was planned with"):
+    with pytest.raises(
+        DataError,
+        match=r"the tables on .*, or the images that can be used there, are not those that the sweep was planned with",
+    ):
         ledger.check_data("0" * 16, bench.record["sources"])
 
 
@@ -135,3 +139,39 @@ def test_a_dry_run_looks_but_decodes_nothing(bench: Bench, store: Path) -> None:
     folder = Source(bench.root, ("images/ISIC_00.jpg",)).folder
     assert folder.parent == store
     assert [path.name for path in folder.glob("*.arrow")] == ["facts-2.arrow"]
+
+
+def test_an_image_that_went_missing_since_the_sweep_began_is_refused(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row would be dropped, and with it every number would be of another table."""
+    assert bench.trial() == 0
+    before = bench.record
+    picture = bench.root / "images" / "ISIC_30.jpg"
+    content = picture.read_bytes()
+    picture.unlink()
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.rounds=2") == 2
+    assert "or can no longer be used. Put the earlier ones back" in capsys.readouterr().err
+    assert bench.record == before
+    picture.write_bytes(content)
+    assert bench.trial("--set", "trial.rounds=2") == 0
+
+
+@pytest.mark.ray
+def test_arms_on_other_images_of_one_table_are_refused(bench: Bench, tmp_path: Path) -> None:
+    """Both would have the same trial ids."""
+    other = tmp_path / "other"
+    shutil.copytree(bench.root, other)
+    path = other / "images" / "ISIC_30.jpg"
+    Image.fromarray(np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+    space = bench.space.read_text() + f"grid: {{dataset.root: [{bench.root}, {other}]}}\n"
+    bench.space.write_text(space)
+    assert main(["sweep", str(bench.space), "--out", str(bench.out)]) == 2
+
+
+def test_the_report_says_what_is_wrong_with_the_data(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.trial() == 0
+    capsys.readouterr()
+    assert main(["report", str(bench.out / "faulty")]) == 0
+    assert "Data: 1 of 72 rows dropped (unreadable): ISIC_07." in capsys.readouterr().out

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scp_ray.data.health import Health
 
 COLUMNS = ("rows", "group 0", "group 1", "empty cells", "thin cells", "unknown group")
+PICTURES = (".png", ".jpg", ".pdf", ".svg")
 NAMED = 10  # images named in a line; --json names all
 
 
@@ -33,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = _action(actions, "show", "draw a page of training images as the augmentation changes them", _show)
     show.add_argument("--out", metavar="FILE", help="the picture (default: NAME-samples.png)")
     show.add_argument("--augment", default="released", choices=("released", "flips", "none"), help="the recipe")
-    show.add_argument("--samples", type=int, default=8, metavar="N", help="rows of the page (default: 8)")
-    show.add_argument("--draws", type=int, default=7, metavar="N", help="augmented draws of each (default: 7)")
+    show.add_argument("--samples", type=_count, default=8, metavar="N", help="rows of the page (default: 8)")
+    show.add_argument("--draws", type=_count, default=7, metavar="N", help="augmented draws of each (default: 7)")
     show.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice and of the draws (default: 0)")
 
 
@@ -49,6 +50,13 @@ def _action(actions: Any, name: str, summary: str, run: Callable[..., int]) -> a
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(act=run)
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"got {number}; allowed is a whole number from 1 on")
+    return number
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,6 +93,8 @@ def _check(options: argparse.Namespace, data_set: DataSet) -> int:
         print_json({"dataset": options.name, "root": options.root, **health.as_dict(), "faults": faults})
     else:
         _print_health(health)
+        if options.tables_only and getattr(data_set, "splits", "") == "leak_free":
+            print("Duplicates are not known without the images: the split may be dealt otherwise with them.")
     if options.strict and faults:
         print("\n  ".join(["scp-ray: refused by --strict:", *faults]), file=sys.stderr)
         return 2
@@ -125,15 +135,22 @@ def _build(options: argparse.Namespace, data_set: DataSet) -> int:
 
 def _show(options: argparse.Namespace, data_set: DataSet) -> int:
     from scp_ray.data.page import draw_page
+    from scp_ray.errors import ConfigError
     from scp_ray.report.figures.samples import draw_samples
     from scp_ray.terminal import Counter
 
+    path = Path(options.out or f"{options.name}-samples.png")
+    if path.suffix.lower() not in PICTURES:
+        raise ConfigError(f"--out {path}: got {path.suffix or 'no suffix'}; allowed are {', '.join(PICTURES)}.")
     data_set.build(Counter("images"))
     page = draw_page(data_set.load(), options.augment, options.samples, options.draws, options.seed)
-    path = Path(options.out or f"{options.name}-samples.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{options.name}, train: as stored, then {options.draws} draws of {options.augment!r}"
-    draw_samples(page, title).savefig(path)
+    figure = draw_samples(page, title)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written: {error}. Choose another place.") from error
     if options.json:
         print_json({"dataset": options.name, "picture": str(path)})
     else:

@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(format_table(table))
     print(f"\n{caption(sweep)}\n")
+    for note in dict.fromkeys(note for data in sweep.definition.get("data", {}).values() for note in data["notes"]):
+        print(f"Data: {note}")
     for path in (*files, table_path):
         print(path)
     return 0

@@ -16,7 +16,7 @@ from scp_ray.parts import Batch, Split, TrainPlan
 from scp_ray.seeds import derive_seed
 
 T = TypeVar("T")
-GPU_SHARE = 0.4  # of a GPU's free memory that one split's images may take
+GPU_SHARE = 0.25  # of a GPU's free memory that one split's images may take
 
 
 def place(split: Split, device: torch.device) -> Split:

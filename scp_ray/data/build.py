@@ -37,7 +37,7 @@ class Source:
 
     root: Path
     files: tuple[str, ...]  # relative to root
-    reading: tuple[str, ...] = ()  # the order to read them in, if another: that of the store spares it a copy
+    in_order: tuple[str, ...] = ()  # of the store, where it is known before they are read: that spares it a copy
     folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,9 +127,9 @@ def look(
     if available is not None:
         at_hand = facts["digest"].isin(list(available | scratch.digests()))
         facts = facts[at_hand | (facts["problem"] != "")]
-    files = [file for file in dict.fromkeys(source.reading or source.files) if file not in facts.index]
+    files = [file for file in dict.fromkeys(source.in_order or source.files) if file not in facts.index]
     if size is not None:
-        gathers = bool(available or (files and scratch.digests()))  # from several places: copied once more
+        gathers = not source.in_order or bool(available or (files and scratch.digests()))  # copied once more
         _check_space(source.folder, (len(stamps) * (1 + gathers) + len(files)) * 3 * size * size)
     done = len(stamps) - len(files)
     progress(f"reading {source.root}", done, len(stamps))

@@ -95,13 +95,23 @@ class CSVTable(ListedImages):
         else:
             names = sorted(set(values[known]))
             if len(names) != 2:
-                shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
                 faults.add(
-                    f"column {self.group} has {len(names)} values ({shown}); two make two groups. Say which values are "
-                    "group 1 (group_values: [...]), or from which number on (group_threshold: ...)."
+                    f"column {self.group} has {len(names)} values ({_some(values[known])}); two make two groups. Say "
+                    "which are group 1 (group_values: [...]), or from which number on (group_threshold: ...)."
                 )
             ones = values == names[-1] if names else known
+        by_rule = self.group_threshold is not None or bool(self.group_values)
+        if by_rule and ones[known].nunique() == 1:
+            faults.add(
+                f"column {self.group} gives one group only; its values are {_some(values[known])}. "
+                "Correct group_values or group_threshold."
+            )
         return ones.astype("int64").where(known, UNKNOWN)
+
+    def identity(self) -> dict[str, str | int]:
+        """Methods that treat the groups differently make other numbers of another privileged group."""
+        given = {} if self.privileged_code is None else {"privileged_code": int(self.privileged_code)}
+        return super().identity() | given
 
     def _read(self) -> pd.DataFrame:
         path = checked_root(self.root) / self.table_file
@@ -109,3 +119,8 @@ class CSVTable(ListedImages):
             raise DataError(f"{path} is not there. Name the table by table_file, relative to {self.root}.")
         optional = {name for name in (self.unit, self.split if self.splits == "published" else "") if name}
         return read_csv(path, (self.file, self.label, self.group, *sorted(optional)))
+
+
+def _some(values: pd.Series[str]) -> str:
+    names = sorted(set(values))
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -55,7 +55,8 @@ def fresh(facts: pd.DataFrame, stamps: dict[str, tuple[int, int]]) -> pd.DataFra
 
     A file that the disk did not give is tried again.
     """
-    facts = facts[(facts["digest"] != "") | (facts["problem"] == "missing")]
+    absent = (facts["problem"] == "missing") & (facts["bytes"] < 0)
+    facts = facts[(facts["digest"] != "") | absent]
     facts = facts[facts.index.isin(list(stamps))]
     now = pd.DataFrame.from_dict(stamps, orient="index", columns=list(STAMPS)).reindex(facts.index)
     return facts[(facts[list(STAMPS)] == now).all(axis=1)]
@@ -71,9 +72,10 @@ def read_stamps(root: Path, files: Iterable[str]) -> dict[str, tuple[int, int]]:
     for folder, names in folders.items():
         if not os.path.isdir(folder):
             continue
-        with os.scandir(folder) as entries:  # one listing: a look-up per file takes minutes on a network disk
-            for entry in entries:
-                if entry.name in names and entry.is_file():
-                    status = entry.stat()
-                    stamps[names[entry.name]] = (status.st_size, status.st_mtime_ns)
+        try:
+            with os.scandir(folder) as entries:
+                found = {entry.name: entry.stat() for entry in entries if entry.name in names and entry.is_file()}
+        except OSError as error:
+            raise DataError(f"{folder} cannot be read: {error}. Make it readable, then try again.") from error
+        stamps |= {names[name]: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
     return stamps

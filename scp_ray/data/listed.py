@@ -144,10 +144,10 @@ class ListedImages(DataSet):
 
     def _source(self) -> Source:
         table = self.listed()
-        reading = table
+        files, in_order = tuple(table["file"]), ()
         if self.splits == "published":
-            reading = table.iloc[np.argsort(table["split"].map(SPLITS.index), kind="stable")]
-        return Source(Path(self.root), tuple(table["file"]), tuple(reading["file"]))
+            in_order = tuple(table["file"].iloc[np.argsort(table["split"].map(SPLITS.index), kind="stable")])
+        return Source(Path(self.root), files, in_order)
 
     def build(self, progress: Progress = silent, *, verify: bool = False, mend: bool = False) -> Path:
         """The store of this data set, made where it is missing or its files have changed.

@@ -99,9 +99,9 @@ def look_at_all(
 def _keep_memory() -> None:
     """Let glibc keep what a picture took for the next one: giving it back and getting it anew halved the speed."""
     with suppress(AttributeError, OSError):  # another C library has other habits
-        limits = {"M_TRIM_THRESHOLD": (-1, 1 << 28), "M_TOP_PAD": (-2, 1 << 26), "M_MMAP_THRESHOLD": (-3, 1 << 25)}
-        for parameter, value in limits.values():
-            ctypes.CDLL(None).mallopt(parameter, value)
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in ((-1, 1 << 28), (-2, 1 << 26), (-3, 1 << 25)):  # when to trim, to pad and to map
+            mallopt(parameter, value)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
@@ -134,7 +134,7 @@ def perceptual_hash(image: Image.Image) -> bytes:
 def _upright_rgb(file: Image.Image, rotated: bool) -> Image.Image:
     """As a viewer shows it: turned by its EXIF orientation, transparent parts white."""
     image = ImageOps.exif_transpose(file) if rotated else file
-    if image.mode.startswith(("I;16", "I")):  # 16 bits a sample: Pillow would clip instead of scale
+    if image.mode.startswith("I"):  # 16 bits a sample: Pillow would clip instead of scale
         levels = np.asarray(image).astype(np.int64)
         image = Image.fromarray((levels >> 8).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

@@ -131,9 +131,9 @@ class Synthetic(DataSet):
         return pixels
 
     def identity(self) -> dict[str, str | int]:
-        """The table's and what else decides the pixels; nothing is decoded."""
+        """The table's and what else decides the pixels; nothing is decoded, whatever the version says."""
         drawing: dict[str, str | int] = {"seed": self.seed, "bias": repr(float(self.bias)), "drawing": DRAWING_VERSION}
-        return super().identity() | {"decode": 0} | drawing
+        return super().identity() | {"decode": 1} | drawing
 
     def load(self) -> FairnessData:
         """Drawn once a process."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import subprocess
 import time
@@ -11,8 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scp_ray.data.base import DataSet
+from scp_ray.data.base import DataSet, table_digest
 from scp_ray.errors import DataError
+from scp_ray.registry import spec_of
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig
@@ -42,28 +45,40 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
         "versions": _versions(),
         "commit": _commit(),
         "seeds": config.seeds,
-        "data": (previous or {}).get("data", {}) | _data_records(arms, previous),
+        "data": _data_records(arms, previous),
         "arms": list(entries.values()),
         "test_reveals": (previous or {}).get("test_reveals", 0),
     }
 
 
 def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
-    """Each data set's health and the digest of its images, by what the arms call it.
+    """Each data set's health and the digest of its images, by ``data_key``.
 
-    Raises DataError where the images are no longer those of the sweep's earlier runs: their numbers do not compare.
+    Raises DataError where the numbers of two arms, or of now and an earlier run, would not compare: the same request
+    has met other images, or other ones that can be used.
     """
-    before, records = (previous or {}).get("data", {}), {}
+    records = dict((previous or {}).get("data", {}))
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
-        key, sources = data_key(data_set), data_set.sources()
-        if before.get(key, {}).get("sources", sources) != sources:
-            raise DataError(
-                f"images of {data_set.plugin_name} have changed since this sweep began, and its earlier numbers are of "
-                "the old ones. Put those back, or choose another --out."
-            )
-        health = data_set.health()
-        records[key] = {"sources": sources, "notes": health.notes(), "health": health.as_dict()}
+        key, health = data_key(data_set), data_set.health()
+        record = {"asked": _asked(data_set), "sources": data_set.sources(), "notes": health.notes()}
+        for other, before in records.items():
+            other_images = other == key and before["sources"] != record["sources"]
+            other_rows = other != key and before["asked"] == record["asked"]
+            if other_images or other_rows:
+                raise DataError(
+                    f"the images of {data_set.plugin_name} are not those that this sweep already knows for the same "
+                    "tables: some have changed, or can no longer be used. Put the earlier ones back, or choose "
+                    "another --out; arms on other images of the same tables are a sweep of their own."
+                )
+        records[key] = record | {"health": health.as_dict()}
     return records
+
+
+def _asked(data_set: DataSet) -> str:
+    """What is asked for, whatever the images turn out to be: the tables' digest and every option but the place."""
+    options = {key: value for key, value in spec_of(data_set).items() if key not in ("root", "strict")}
+    table = table_digest(data_set.rows(), data_set.attribute_names)
+    return hashlib.sha256(json.dumps([options, table]).encode()).hexdigest()
 
 
 def data_key(data_set: DataSet) -> str:

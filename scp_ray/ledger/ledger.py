@@ -70,8 +70,8 @@ class Ledger:
         known = self.definition().get("data", {})
         if key not in known:
             raise DataError(
-                f"the tables on {platform.node()} are not those that the sweep was planned with. Give every node the "
-                "same ones."
+                f"the tables on {platform.node()}, or the images that can be used there, are not those that the sweep "
+                "was planned with. Give every node the same ones (scp-ray data check names what is missing)."
             )
         if known[key]["sources"] != sources:
             raise DataError(
