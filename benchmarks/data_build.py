@@ -1,6 +1,6 @@
 """Building a store on all cores against one core's rate of decoding and resizing the same files.
 
-Run: python benchmarks/data_build.py [--pictures DIR] [--count N]
+Run: python -m benchmarks.data_build [--pictures DIR] [--count N]
 The build also hashes, looks for duplicates, writes and syncs. Goal: 0.9 of (one core's rate x cores).
 """
 

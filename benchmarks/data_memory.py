@@ -1,6 +1,6 @@
 """Host memory that a second trial on the same node adds: its unique set size over that of one with hardly any data.
 
-Run: python benchmarks/data_memory.py [--megabytes N]
+Run: python -m benchmarks.data_memory [--megabytes N]
 Each trial is a process of its own that opens the store and goes through an epoch of training batches. Goal: under 50 MB
 for 1 GB of images.
 """

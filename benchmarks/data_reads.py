@@ -1,6 +1,6 @@
 """Batches from the store against decoding the JPEG files with PIL and torchvision's transforms, image by image.
 
-Run: python benchmarks/data_reads.py [--pictures DIR] [--count N] [--threads T]
+Run: python -m benchmarks.data_reads [--pictures DIR] [--count N] [--threads T]
 One process each way; the files have the size of ISIC 2019's (600 x 450). Goals: at least 20 times for plain reads, 5
 times with the whole augmentation.
 """

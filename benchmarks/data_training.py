@@ -1,6 +1,6 @@
 """Training through the whole pipeline against the same steps on one resident batch.
 
-Run: python benchmarks/data_training.py [--steps N] [--batch N] [--size S]
+Run: python -m benchmarks.data_training [--steps N] [--batch N] [--size S]
 Store, class-balanced sampling, the released augmentation and ResNet-18, forward, backward and step. Goals: 0.95 of the
 resident batch's images per second on a CPU, 0.9 on a GPU in bf16.
 """
