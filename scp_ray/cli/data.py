@@ -126,10 +126,11 @@ def _build(options: argparse.Namespace, data_set: DataSet) -> int:
     if path is None:
         print(f"{options.name} is drawn, not decoded: there is no store to build.", file=sys.stderr)
     else:
-        megabytes = path.stat().st_size / 1e6
-        print(f"{path} ({megabytes:,.0f} MB, {duration(time.monotonic() - started)})", file=sys.stderr)
+        print(f"{path.stat().st_size / 1e6:,.0f} MB in {duration(time.monotonic() - started)}", file=sys.stderr)
     if options.json:
         print_json({"dataset": options.name, "store": path and str(path), "identity": data_set.identity()})
+    elif path is not None:
+        print(path)
     return 0
 
 
