@@ -67,10 +67,11 @@ def read_stamps(root: Path, files: Iterable[str]) -> dict[str, tuple[int, int]]:
     stamps = dict.fromkeys(files, (-1, -1))
     folders: dict[str, dict[str, str]] = {}
     for file in stamps:
-        folder, name = os.path.split(os.path.join(root, file))
-        folders.setdefault(folder, {})[name] = file
-    for folder, names in folders.items():
-        if not os.path.isdir(folder):
+        head, slash, name = file.rpartition("/")
+        folders.setdefault(head + slash, {})[name] = file
+    for head, names in folders.items():
+        folder = root / head
+        if not folder.is_dir():
             continue
         try:
             with os.scandir(folder) as entries:

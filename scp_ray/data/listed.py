@@ -73,8 +73,9 @@ class ListedImages(DataSet):
         return self._canonical(self.survey(None))
 
     def table(self) -> pd.DataFrame:
-        """See ``DataSet.table``; images that are new or have changed are read first."""
-        return self._canonical(self.survey(inspect(self._source())))
+        """See ``DataSet.table``, with each image's ``path``; images that are new or have changed are read first."""
+        table = self._canonical(self.survey(inspect(self._source())))
+        return table.assign(path=[os.path.join(self.root, file) for file in table["file"]])
 
     def health(self, progress: Progress = silent, *, tables_only: bool = False) -> Health:
         """What is wrong with the data set and what is done about it."""
@@ -133,8 +134,7 @@ class ListedImages(DataSet):
             )
         order = np.argsort(table["split"].map(SPLITS.index).to_numpy(), kind="stable")
         columns = ["id", "unit", "label", "split", *self.attribute_names, "file", "digest"]
-        table = table[columns].iloc[order].reset_index(drop=True)
-        return table.assign(path=[os.path.join(self.root, file) for file in table["file"]])
+        return table[columns].iloc[order].reset_index(drop=True)
 
     def sources(self) -> str:
         """See ``DataSet.sources``."""
@@ -194,7 +194,7 @@ class ListedImages(DataSet):
         table = self._canonical(self.survey(facts))
         identity = self._identity(table)
         name = f"{self.image_size}px-{DECODE_VERSION}-{str(identity['table'])[:16]}.arrow"
-        return _Store(source.folder / name, table.drop(columns="path"), identity)
+        return _Store(source.folder / name, table, identity)
 
     def load(self) -> FairnessData:
         """The data set, its images mapped from the store, which is built where it is missing."""
