@@ -32,6 +32,12 @@ def shared() -> Path:
 
 
 @pytest.fixture
+def published(shared: Path) -> Path:
+    """The published tables, without images."""
+    return shared / "data" / "metadata"
+
+
+@pytest.fixture
 def read(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Writes a search space and reads it as the commands do."""
     from scp_ray.config import read_space

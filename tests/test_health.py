@@ -31,12 +31,6 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.fixture
-def published(shared: Path) -> Path:
-    """The published tables, without images."""
-    return shared / "data" / "metadata"
-
-
 def own(root: Path, *rows: str, **options: Any) -> CSVTable:
     (root / "metadata.csv").write_text("\n".join([HEADER, *rows, ""]))
     return CSVTable(root=str(root), **NAMED | options)

@@ -33,12 +33,6 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.fixture
-def published(shared: Path) -> Path:
-    """The published tables, without images."""
-    return shared / "data" / "metadata"
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_whole_counts_are_dealt_exactly(seed: int) -> None:
     split = deal(np.arange(1_000) % 7, np.arange(1_000), SHARES, seed)

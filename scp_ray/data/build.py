@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ def inspect(source: Source, progress: Progress = silent) -> pd.DataFrame:
     facts = known_facts(source)
     if facts is None:
         with exclusive(source, progress), Scratch(source.folder / f"looking-{DECODE_VERSION}", 0) as scratch:
-            facts = look(source, scratch, progress, size=None, available=None)
+            facts = look(source, scratch, progress)
             scratch.remove()
     return facts
 
@@ -105,8 +105,8 @@ def look(
     scratch: Scratch,
     progress: Progress,
     *,
-    size: int | None,
-    available: set[str] | None,
+    size: int | None = None,
+    available: Collection[str] = (),
     trust: bool = True,
 ) -> pd.DataFrame:
     """Read what is not yet known, into ``scratch``; returns the facts of every file, which are then saved.
@@ -116,7 +116,7 @@ def look(
         scratch: takes the pixels.
         progress: told of each chunk.
         size: of the pixels; None for facts alone.
-        available: digests whose pixels are at hand elsewhere; None where pixels do not matter.
+        available: digests whose pixels are at hand elsewhere.
         trust: whether a file that has its old size and time is the old one.
     """
     stamps = source.stamps()
@@ -124,8 +124,8 @@ def look(
     facts = fresh(pd.concat([before.reset_index(), frame(scratch.facts).reset_index()]).pipe(_latest), stamps)
     if not trust:
         facts = facts.iloc[:0]
-    if available is not None:
-        at_hand = facts["digest"].isin(list(available | scratch.digests()))
+    if size is not None:
+        at_hand = facts["digest"].isin([*available, *scratch.digests()])
         facts = facts[at_hand | (facts["problem"] != "")]
     files = [file for file in dict.fromkeys(source.in_order or source.files) if file not in facts.index]
     if size is not None:

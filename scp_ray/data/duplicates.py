@@ -25,7 +25,12 @@ def duplicate_groups(hashes: NDArray[np.uint8], bits: int) -> NDArray[np.int64]:
         distance = np.bitwise_count(words[start + left] ^ words[start + right]).sum(1)
         pairs.append(np.stack([left, right])[:, distance <= bits] + start)
     near = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), np.int64)
-    graph = coo_array((np.ones(near.shape[1], bool), (near[0], near[1])), shape=(count, count))
+    return joined(near, count)
+
+
+def joined(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(count,) codes that rows share which a pair of ``pairs`` (2, P) joins, directly or in a chain."""
+    graph = coo_array((np.ones(pairs.shape[1], bool), (pairs[0], pairs[1])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1], np.int64)
 
 

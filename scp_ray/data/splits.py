@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from scp_ray.data.duplicates import joined
 
 Codes = NDArray[np.int64]
 
@@ -47,12 +47,9 @@ def deal(cells: Codes, units: Codes, shares: Sequence[float], seed: int) -> Code
 
 def clusters(*keys: pd.Series[str]) -> Codes:
     """(N,) codes of rows that belong together: rows that share a non-empty value of any key, directly or in a chain."""
-    count = len(keys[0])
     edges = []
     for key in keys:
         known = np.flatnonzero((key != "").to_numpy())
         _, first, same = np.unique(key.to_numpy(str)[known], return_index=True, return_inverse=True)
         edges.append(np.stack([known, known[first][same]]))
-    joined = np.concatenate(edges, axis=1)
-    graph = coo_array((np.ones(joined.shape[1], bool), (joined[0], joined[1])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    return joined(np.concatenate(edges, axis=1), len(keys[0]))

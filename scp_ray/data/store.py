@@ -45,9 +45,10 @@ def write_store(path: Path, table: pd.DataFrame, identity: Mapping[str, Any], im
     header = {"identity": dict(identity), "contents": contents_of(table)}
     parts = [rows for _, rows in table.groupby("split", sort=False)]
     batches = [_batch(rows, images(list(rows["digest"])), int(identity["image_size"])) for rows in parts]
-    length = _write(pa.MockOutputStream(), batches, header, 0)
+    counter = pa.MockOutputStream()
+    _write(counter, batches, header, 0)
     with replacing(path, DataError, REMEDY) as file, pa.OSFile(file.name, "wb") as sink:
-        _write(sink, batches, header, length)
+        _write(sink, batches, header, counter.size())
 
 
 def contents_of(table: pd.DataFrame) -> str:
@@ -64,14 +65,13 @@ def _batch(rows: pd.DataFrame, images: NDArray[np.uint8], size: int) -> pa.Recor
     return pa.record_batch([*columns.values(), image], names=[*columns, "image"])
 
 
-def _write(sink: Any, batches: list[pa.RecordBatch], header: Mapping[str, Any], length: int) -> int:
+def _write(sink: Any, batches: list[pa.RecordBatch], header: Mapping[str, Any], length: int) -> None:
     text = json.dumps({"format": FORMAT, "length": f"{length:0{_DIGITS}d}", **header})
     schema = batches[0].schema.with_metadata({_KEY: text.encode()})
     options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # 45,000 images of 128 px pass 2^31 bytes
     with pa.ipc.new_file(sink, schema, options=options) as writer:
         for batch in batches:
             writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-    return int(sink.tell()) if not isinstance(sink, pa.MockOutputStream) else int(sink.size())
 
 
 def _image_buffer(batch: pa.RecordBatch) -> pa.Buffer:

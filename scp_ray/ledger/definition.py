@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,7 +59,7 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
     """
     records = dict((previous or {}).get("data", {}))
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
-        key, health = data_key(data_set), data_set.health()
+        key, health = data_key(data_set.identity()), data_set.health()
         record = {"asked": _asked(data_set), "sources": data_set.sources(), "notes": health.notes()}
         for other, before in records.items():
             other_images = other == key and before["sources"] != record["sources"]
@@ -81,9 +81,9 @@ def _asked(data_set: DataSet) -> str:
     return hashlib.sha256(json.dumps([options, table]).encode()).hexdigest()
 
 
-def data_key(data_set: DataSet) -> str:
+def data_key(identity: Mapping[str, Any]) -> str:
     """How sweep.json names a data set: the beginning of its table's digest."""
-    return str(data_set.identity()["table"])[:16]
+    return str(identity["table"])[:16]
 
 
 def _arm_entry(arm: Arm) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from scp_ray.config import ResolvedTrial, TrialConfig
 from scp_ray.config.identity import base_id as id_of_base
 from scp_ray.config.identity import data_identity, scores_id, with_method
 from scp_ray.ledger import Ledger
+from scp_ray.ledger.definition import data_key
 from scp_ray.ledger.ledger import Row, rows_done
 from scp_ray.ledger.rows import base_row, copied_row, round_row
 from scp_ray.ledger.states import States
@@ -97,7 +98,7 @@ def record_trial(
 def _load(config: TrialConfig, ledger: Ledger) -> FairnessData:
     """The data set. Raises DataError where it is not the one that the sweep was planned with."""
     data = config.dataset.load()
-    ledger.check_data(str(data_identity(config.dataset)["table"])[:16], data.sources)
+    ledger.check_data(data_key(data_identity(config.dataset)), data.sources)
     return data
 
 
