@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from scp_ray.data.csv_table import CSVTable
-from scp_ray.data.store import open_store, write_store
+from scp_ray.data.scratch import LEAD
+from scp_ray.data.store import open_store
+from scp_ray.data.store_writer import write_store
 from scp_ray.parts import FairnessData, Split
 
 CLASSES = 8
@@ -43,7 +45,11 @@ def random_store(path: Path, count: int, size: int) -> None:
         {"id": names, "unit": names, "label": turn % CLASSES, "split": split, "sex": turn // CLASSES % 2}
         | {"file": names, "digest": names}
     )
-    write_store(path, table, {"image_size": size}, lambda digests: noise[np.arange(len(digests)) % len(noise)])
+    pixels = path.with_suffix(".pixels")
+    with pixels.open("wb") as file:
+        file.seek(LEAD)
+        file.writelines(noise[row % len(noise)] for row in range(len(names)))
+    write_store(path, table, {"image_size": size}, pixels)
 
 
 def train_of(path: Path) -> Split:

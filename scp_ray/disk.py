@@ -23,15 +23,20 @@ def replacing(path: Path, error: type[ScpError], remedy: str) -> Iterator[Binary
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("w+b") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
+            settle(file, path)
     except OSError as refused:
         raise error(f"cannot write {path}: {refused}. {remedy}") from refused
     finally:
         with suppress(OSError):  # gone after the rename; where the folder is no folder there is none
             beside.unlink(missing_ok=True)
+
+
+def settle(file: BinaryIO, path: Path) -> None:
+    """Put an open file of the same disk in the place of ``path``, whole and durably. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+    os.replace(file.name, path)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

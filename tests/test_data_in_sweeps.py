@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from scp_ray.cli.main import main
-from scp_ray.data.build import Source
+from scp_ray.data.source import Source
 from scp_ray.errors import DataError
 from scp_ray.ledger import Ledger
 

@@ -9,13 +9,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import imagehash
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from torchvision.transforms import CenterCrop, Compose, Resize
 
-from scp_ray.data.pixels import DUPLICATE_BITS, look_at, look_at_all
+from scp_ray.data.pixels import DUPLICATE_BITS, hash_points, look_at, look_at_all, perceptual_hashes
 
 Pixels = NDArray[np.uint8]
 ORIENTATION = 0x0112
@@ -128,7 +129,7 @@ def test_a_chunk_keeps_its_order(tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{value}.png", Image.new("RGB", (9, 9), (value,) * 3)) for value in (30, 10, 20)]
     paths.insert(1, tmp_path / "gone.png")
     (tmp_path / "pixels").touch()
-    looks = look_at_all(paths, 8, tmp_path / "pixels", 2)
+    looks = look_at_all(paths, 8, tmp_path / "pixels", 2 * 192)
     assert [seen.problem for seen in looks] == ["", "missing", "", ""]
     assert not any(seen.pixels for seen in looks)
     rows = (tmp_path / "pixels").read_bytes()
@@ -342,6 +343,24 @@ def test_the_hash_hardly_changes_when_a_picture_is_saved_anew(shared: Path, tmp_
         apart.append(bits_apart(look_at(path, None).phash, look_at(tmp_path / "changed.jpg", None).phash))
     assert max(apart) <= DUPLICATE_BITS
     assert np.median(apart) <= 12
+
+
+def test_the_hash_is_that_of_imagehash(shared: Path) -> None:
+    """Of a grey picture whose points are 2 x 2 squares, so that they are what is hashed."""
+    for path in real_pictures(shared, 15):
+        with Image.open(path) as image:
+            points = image.convert("RGB").resize((64, 64)).getchannel("G")
+        grey = Image.merge("RGB", [points.resize((128, 128), Image.Resampling.NEAREST)] * 3)
+        expected = np.packbits(imagehash.phash(points, hash_size=16).hash).tobytes()
+        assert perceptual_hashes(hash_points(grey)[None]) == [expected]
+
+
+def test_hashes_of_many_are_those_of_each(shared: Path) -> None:
+    points = []
+    for path in real_pictures(shared, 5):
+        with Image.open(path) as image:
+            points.append(hash_points(image.convert("RGB")))
+    assert perceptual_hashes(np.stack(points)) == [perceptual_hashes(each[None])[0] for each in points]
 
 
 def test_the_hashes_of_different_pictures_are_far_apart(shared: Path) -> None:

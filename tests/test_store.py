@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from PIL import Image
 
 from scp_ray.data import listed
 from scp_ray.data.isic2019 import ISIC2019
-from scp_ray.data.store import StoredPixels, open_store, read_header, write_store
+from scp_ray.data.store import StoredPixels, open_store, read_header
+from scp_ray.data.store_writer import write_store
 from scp_ray.errors import DataError
 
 SIZE = 30
@@ -112,9 +113,12 @@ def test_any_arrow_reader_opens_it(root: Path) -> None:
     assert table["digest"].to_pylist() == [digest.hexdigest() for digest in digests]
 
 
-def test_a_batch_per_split_in_their_order(root: Path) -> None:
-    batches = batches_of(data_set(root).build())
-    assert [batch.column("id").to_pylist() for batch in batches] == list(IN_ORDER.values())
+def test_the_pixels_lie_side_by_side_behind_the_header(root: Path) -> None:
+    """In the order train, val, test, and where a page of memory begins."""
+    path = data_set(root).build()
+    assert len(batches_of(path)) == 1
+    images = np.fromfile(path, np.uint8, 7 * 3 * SIZE * SIZE, offset=8192).reshape(7, 3, SIZE, SIZE)
+    assert_close(images, root, [name for names in IN_ORDER.values() for name in names])
 
 
 def test_the_header_says_what_it_is(root: Path) -> None:
@@ -127,7 +131,7 @@ def test_the_header_says_what_it_is(root: Path) -> None:
         for name in names
     ]
     assert data.sources() == hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    assert (header["format"], header["identity"]["image_size"], header["identity"]["decode"]) == (1, SIZE, 2)
+    assert (header["format"], header["identity"]["image_size"], header["identity"]["decode"]) == (2, SIZE, 2)
     lines = ["\x1f".join([n, str(label), str(sex), split]) + "\x1e"
              for split, names in IN_ORDER.items()
              for n, label, sex in zip(names, LABELS[split], SEXES[split], strict=True)]  # fmt: skip
@@ -204,14 +208,17 @@ def rows(count: int) -> pd.DataFrame:
 IDENTITY = {"table": "t", "image_size": 8, "decode": 2}
 
 
-def coloured(digests: Sequence[str]) -> NDArray[np.uint8]:
-    return np.stack([np.full(3 * 8 * 8, int(digest[1:]) % 251, np.uint8) for digest in digests])
+def coloured(folder: Path, count: int) -> Path:
+    """A file of so many pictures, each of one colour."""
+    pixels = folder / "pixels"
+    pixels.write_bytes(bytes(8192) + np.repeat(np.arange(count) % 251, 3 * 8 * 8).astype(np.uint8).tobytes())
+    return pixels
 
 
 @pytest.mark.parametrize("count", [3, 7, 1301])
 def test_written_rows_come_back(tmp_path: Path, count: int) -> None:
     path = tmp_path / "new" / "store.arrow"
-    write_store(path, rows(count), IDENTITY, coloured)
+    write_store(path, rows(count), IDENTITY, coloured(tmp_path, count))
     splits = open_store(path, {"table": "t"}, ("sex",)).splits
     image = torch.cat([split.image for split in splits.values()])
     assert image.shape == (count, 3, 8, 8)
@@ -222,24 +229,35 @@ def test_written_rows_come_back(tmp_path: Path, count: int) -> None:
 
 def test_the_same_rows_make_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
-        write_store(tmp_path / name, rows(9), IDENTITY, coloured)
+        write_store(tmp_path / name, rows(9), IDENTITY, coloured(tmp_path, 9))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
-def test_pixels_that_cannot_be_had_leave_the_old_store(tmp_path: Path) -> None:
-    path = tmp_path / "store.arrow"
-    write_store(path, rows(5), IDENTITY, coloured)
-    before = path.read_bytes()
+def test_a_refused_store_leaves_the_pixels(tmp_path: Path) -> None:
+    """What took the time is there for the next attempt, which gives what a first one gives."""
+    write_store(tmp_path / "first", rows(5), IDENTITY, coloured(tmp_path, 5))
+    pixels = coloured(tmp_path, 5)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(DataError, match=r"cannot write .*taken.* Free space"):
+        write_store(tmp_path / "taken", rows(5), IDENTITY, pixels)
+    write_store(tmp_path / "second", rows(5), IDENTITY, pixels)
+    assert (tmp_path / "second").read_bytes() == (tmp_path / "first").read_bytes()
+    assert not pixels.exists()
 
-    def broken(digests: Sequence[str]) -> NDArray[np.uint8]:
-        if "d6" in digests:
-            raise DataError("gone")
-        return coloured(digests)
 
-    with pytest.raises(DataError, match="gone"):
-        write_store(path, rows(7), IDENTITY, broken)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in tmp_path.iterdir()] == ["store.arrow"]
+def test_more_pixels_than_rows_are_cut_off(tmp_path: Path) -> None:
+    """Of a build that went further than the table does now."""
+    write_store(tmp_path / "store", rows(5), IDENTITY, coloured(tmp_path, 8))
+    write_store(tmp_path / "other", rows(5), IDENTITY, coloured(tmp_path, 5))
+    assert (tmp_path / "store").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_a_header_too_long_for_its_place_is_refused(tmp_path: Path) -> None:
+    pixels = coloured(tmp_path, 5)
+    before = pixels.read_bytes()
+    with pytest.raises(DataError, match=r"has room for 8,192 bytes and this one takes 9,\d\d\d"):
+        write_store(tmp_path / "store", rows(5), IDENTITY | {"table": "t" * 8000}, pixels)
+    assert pixels.read_bytes() == before
 
 
 # ---- what is refused ----
@@ -271,8 +289,8 @@ def twice(content: bytes) -> bytes:
 
 
 def other_format(content: bytes) -> bytes:
-    assert content.count(b'"format": 1,') == 2
-    return content.replace(b'"format": 1,', b'"format": 7,')
+    assert content.count(b'"format": 2,') == 2
+    return content.replace(b'"format": 2,', b'"format": 7,')
 
 
 def other_length(content: bytes) -> bytes:
@@ -292,7 +310,7 @@ def other_arrow(content: bytes) -> bytes:
 
 
 def no_json(content: bytes) -> bytes:
-    return content.replace(b'{"format": 1,', b'["format": 1,')
+    return content.replace(b'{"format": 2,', b'["format": 2,')
 
 
 DAMAGES = (cut_one, cut_half, cut_all, zero_tail, longer, twice, other_format, other_length, text, other_arrow, no_json)
@@ -336,7 +354,7 @@ def test_a_refused_length_says_both(damaged: Any) -> None:
 
 def test_a_refused_format_says_both(damaged: Any) -> None:
     _, path = damaged(other_format)
-    with pytest.raises(DataError, match="has format 7; this version reads 1"):
+    with pytest.raises(DataError, match="has format 7; this version reads 2"):
         read_header(path)
 
 
@@ -456,4 +474,4 @@ def test_json_of_the_header(root: Path) -> None:
     """The header is JSON text under the key scp_ray of the schema."""
     path = data_set(root).build()
     with pa.memory_map(str(path)) as source:
-        assert json.loads(pa.ipc.open_file(source).schema.metadata[b"scp_ray"])["format"] == 1
+        assert json.loads(pa.ipc.open_file(source).schema.metadata[b"scp_ray"])["format"] == 2

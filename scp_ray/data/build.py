@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from pathlib import Path
 from shutil import disk_usage
 
 import joblib
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from joblib.externals.loky.process_executor import TerminatedWorkerError
-from numpy.typing import NDArray
 
 from scp_ray.data.duplicates import duplicate_groups
-from scp_ray.data.facts import REMEDY, frame, fresh, load_facts, read_stamps, save_facts
+from scp_ray.data.facts import REMEDY, frame, fresh, load_facts, save_facts
 from scp_ray.data.pixels import DECODE_VERSION, DUPLICATE_BITS, HASH_BYTES, Look, look_at_all
 from scp_ray.data.scratch import Scratch
+from scp_ray.data.source import Source, exclusive
 from scp_ray.data.store import StoredPixels
 from scp_ray.disk import replacing
 from scp_ray.errors import DataError
@@ -31,40 +28,13 @@ _CHUNK = 32  # files a process decodes at a time
 _WORTH_PROCESSES = 2 * _CHUNK
 
 
-@dataclass(frozen=True)
-class Source:
-    """The image files of a data set, and where what is made of them is kept."""
-
-    root: Path
-    files: tuple[str, ...]  # relative to root
-    in_order: tuple[str, ...] = ()  # of the store, where it is known before they are read: that spares it a copy
-    folder: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        name = f"{self.root.name or 'root'}-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
-        object.__setattr__(self, "folder", store_home() / name)
-
-    def stamps(self) -> dict[str, tuple[int, int]]:
-        """Size and time of each file. Raises DataError where none of them is there."""
-        stamps = read_stamps(self.root, self.files)
-        if all(stamp[0] < 0 for stamp in stamps.values()):
-            raise DataError(
-                f"none of the {len(stamps):,} images that the table lists is there; the first should be "
-                f"{self.root / next(iter(stamps))}. Bring them, or name the folder that holds them."
-            )
-        return stamps
-
-
-def store_home() -> Path:
-    """Where stores are kept: on each node its own. SCP_RAY_STORE names it, else the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("SCP_RAY_STORE") or f"{cache}/scp_ray").absolute()
-
-
 def known_facts(source: Source) -> pd.DataFrame | None:
     """What is known of every file; None where some are new or have changed."""
+    facts = load_facts(source.folder)
+    if facts.empty:
+        return None
     stamps = source.stamps()
-    facts = fresh(load_facts(source.folder), stamps)
+    facts = fresh(facts, stamps)
     return _of_files(source, facts) if len(facts) == len(stamps) else None
 
 
@@ -79,25 +49,6 @@ def inspect(source: Source, progress: Progress = silent) -> pd.DataFrame:
             facts = look(source, scratch, progress)
             scratch.remove()
     return facts
-
-
-@contextmanager
-def exclusive(source: Source, progress: Progress) -> Iterator[None]:
-    """One process of a node at a time."""
-    try:
-        source.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(source.folder / ".lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            progress(f"waiting for another process that reads the images of {source.root}", 0, 0)
-            lock.acquire()
-    except OSError as error:
-        raise DataError(f"cannot write {source.folder}: {error}. {REMEDY}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def look(
@@ -130,17 +81,18 @@ def look(
     files = [file for file in dict.fromkeys(source.in_order or source.files) if file not in facts.index]
     if size is not None:
         gathers = not source.in_order or bool(available or (files and scratch.digests()))  # copied once more
-        _check_space(source.folder, (len(stamps) * (1 + gathers) + len(files)) * 3 * size * size)
+        _check_space(source.folder, (len(stamps) * gathers + len(files)) * 3 * size * size)
     done = len(stamps) - len(files)
     progress(f"reading {source.root}", done, len(stamps))
     try:
-        for start, looks in _looks(source.root, files, size, scratch.target):
+        for start, looks in _looks(source.root, files, size, scratch):
             chunk = files[start : start + len(looks)]
             scratch.add(((file, stamps[file], seen) for file, seen in zip(chunk, looks, strict=True)), start)
             done += len(chunk)
             progress(f"reading {source.root}", done, len(stamps))
     except OSError as error:
         raise scratch.refused(error) from error
+    scratch.begin_flush()
     facts = _latest(pd.concat([before.reset_index(), facts.reset_index(), frame(scratch.facts).reset_index()]))
     save_facts(source.folder, facts)
     return _of_files(source, facts)
@@ -171,13 +123,15 @@ def _latest(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates("file", keep="last").set_index("file")
 
 
-def _looks(root: Path, files: Sequence[str], size: int | None, into: Path) -> Iterator[tuple[int, list[Look]]]:
+def _looks(root: Path, files: Sequence[str], size: int | None, scratch: Scratch) -> Iterator[tuple[int, list[Look]]]:
     """Where each chunk begins, with its looks, in order; on all cores that this process may use."""
     starts = range(0, len(files), _CHUNK)
     processes = joblib.cpu_count() if len(files) >= _WORTH_PROCESSES else 1
     pool = joblib.Parallel(processes, return_as="generator", pre_dispatch="3*n_jobs", batch_size=1, **_BRIEFLY)
     work = (
-        joblib.delayed(look_at_all)([root / file for file in files[at : at + _CHUNK]], size, into, at, processes > 1)
+        joblib.delayed(look_at_all)(
+            [root / file for file in files[at : at + _CHUNK]], size, scratch.target, scratch.offset(at), processes > 1
+        )
         for at in starts
     )
     try:
@@ -198,14 +152,15 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def images_of(scratch: Scratch, stores: Sequence[StoredPixels], digests: Sequence[str]) -> NDArray[np.uint8]:
-    """(N, 3 * S * S) uint8 images, mapped: where they lie if they lie there in this order, else gathered in a new file.
+def pixels_of(scratch: Scratch, stores: Sequence[StoredPixels], digests: Sequence[str]) -> Path:
+    """A file that can become a store of these images: where they were decoded if they lie there in this order, else a
+    new one.
 
     Raises DataError where the disk refuses or gives back other bytes than it was given.
     """
-    in_order = scratch.mapped(digests)
-    if in_order is not None:
-        return in_order
+    in_place = scratch.in_place(digests)
+    if in_place is not None:
+        return in_place
     places: list[Scratch | StoredPixels] = [*stores, scratch]
     where = {digest: place for place in places for digest in place.digests()}
     return scratch.gathered(where[digest].read(digest) for digest in digests)

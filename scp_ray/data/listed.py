@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,12 +14,14 @@ import pandas as pd
 from annotated_types import Ge, Gt, Lt
 
 from scp_ray.data.base import DataSet
-from scp_ray.data.build import Source, exclusive, images_of, inspect, known_facts, look, stores_of
+from scp_ray.data.build import inspect, known_facts, look, pixels_of, stores_of
 from scp_ray.data.health import Health
 from scp_ray.data.pixels import DECODE_VERSION
 from scp_ray.data.scratch import Scratch
+from scp_ray.data.source import Source, exclusive
 from scp_ray.data.splits import Codes, clusters, deal
-from scp_ray.data.store import is_current, open_store, sources_of, write_store
+from scp_ray.data.store import is_current, open_store, sources_of
+from scp_ray.data.store_writer import write_store
 from scp_ray.data.survey import drop_, duplicates_of, first_known, no_facts, repeated
 from scp_ray.data.tables import UNKNOWN
 from scp_ray.disk import clear_half_written
@@ -182,7 +184,8 @@ class ListedImages(DataSet):
                 store = self._store(source, facts)
                 if verify or not store.is_current(mend):
                     progress(f"writing {store.path}", 0, 0)
-                    write_store(store.path, store.table, store.identity, partial(images_of, scratch, stores))
+                    pixels = pixels_of(scratch, stores, list(store.table["digest"]))
+                    write_store(store.path, store.table, store.identity, pixels)
             except DataError as error:
                 if isinstance(error.__cause__, OSError):
                     scratch.remove()  # a full disk is given back

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import imagehash
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
@@ -28,7 +28,7 @@ DECODE_VERSION = 2
 DUPLICATE_BITS = 24
 _HASH_SIDE = 16
 HASH_BYTES = _HASH_SIDE**2 // 8
-_HASH_FROM = 4 * _HASH_SIDE  # a side of the picture that ImageHash transforms
+_HASH_FROM = 4 * _HASH_SIDE  # points a side that the hash is made of
 
 # what Pillow raises for a file that is no image, is cut short, has broken chunks or would not fit into memory
 _UNREADABLE = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
@@ -52,6 +52,39 @@ class Look:
 
 def look_at(path: Path, size: int | None) -> Look:
     """Read one file; with ``size`` also its pixels. Never raises for what the file holds."""
+    return _hashed([_see(path, size)])[0]
+
+
+def look_at_all(
+    paths: Sequence[Path], size: int | None, into: Path, first_byte: int, own_process: bool = False
+) -> list[Look]:
+    """A chunk of work: looks without their pixels, which are written to a file instead.
+
+    Args:
+        paths: of the images.
+        size: of the pixels; None where none are asked for.
+        into: the file, which exists.
+        first_byte: where in it the pixels begin; an image without them leaves its place empty.
+        own_process: whether nothing else is done where this is done.
+
+    Raises OSError where the disk refuses.
+    """
+    if own_process:
+        _keep_memory()
+    if size is None:
+        return _hashed([_see(path, None) for path in paths])
+    seen, nothing = [], bytes(3 * size * size)
+    with into.open("r+b", buffering=0) as file:
+        file.seek(first_byte)
+        for path in paths:
+            look, points = _see(path, size)
+            file.write(look.pixels or nothing)
+            seen.append((replace(look, pixels=b""), points))
+    return _hashed(seen)
+
+
+def _see(path: Path, size: int | None) -> tuple[Look, NDArray[np.uint8] | None]:
+    """A look that has no hash yet, and what its hash is made of."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -68,32 +101,7 @@ def look_at(path: Path, size: int | None) -> Look:
     except _UNREADABLE as error:
         return _useless(digest, str(error) or type(error).__name__, _breaks_off(content))
     pixels = b"" if size is None else np.asarray(square(image, size)).transpose(2, 0, 1).tobytes()
-    return Look(digest, kind, rotated, "", False, perceptual_hash(image), pixels, zlib.crc32(pixels))
-
-
-def look_at_all(
-    paths: Sequence[Path], size: int | None, into: Path, first_row: int, own_process: bool = False
-) -> list[Look]:
-    """A chunk of work: looks without their pixels, which are written to a file instead.
-
-    Args:
-        paths: of the images.
-        size: of the pixels; None where none are asked for.
-        into: the file, which exists; pixels take up a row each, the first at ``first_row``.
-        first_row: of the chunk.
-        own_process: whether nothing else is done where this is done.
-
-    Raises OSError where the disk refuses.
-    """
-    if own_process:
-        _keep_memory()
-    looks = [look_at(path, size) for path in paths]
-    if size is not None:
-        row_bytes = 3 * size * size
-        with into.open("r+b") as file:
-            file.seek(first_row * row_bytes)
-            file.write(b"".join(look.pixels or bytes(row_bytes) for look in looks))
-    return [replace(look, pixels=b"") for look in looks]
+    return Look(digest, kind, rotated, "", False, b"", pixels, zlib.crc32(pixels)), hash_points(image)
 
 
 def _keep_memory() -> None:
@@ -117,14 +125,32 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
 
-def perceptual_hash(image: Image.Image) -> bytes:
-    """256 bits that hardly change when a picture is saved anew or resized; the same for any store's image size.
+def hash_points(image: Image.Image) -> NDArray[np.uint8]:
+    """(64, 64): what of a picture its hash is made of, the same for any store's image size.
 
     Of the green channel, as good as luminance and there already, and of twice the points that the hash can tell apart.
     """
     points = image.resize((2 * _HASH_FROM, 2 * _HASH_FROM), Image.Resampling.NEAREST).getchannel("G").reduce(2)
-    bits: NDArray[np.bool_] = imagehash.phash(points, hash_size=_HASH_SIDE).hash
-    return np.packbits(bits).tobytes()
+    return np.asarray(points)
+
+
+def perceptual_hashes(points: NDArray[np.uint8]) -> list[bytes]:
+    """256 bits that hardly change when a picture is saved anew or resized: its slow waves against their median.
+
+    Bit for bit ``imagehash.phash(picture, hash_size=16)``, for many at once: one at a time took a twelfth of a build.
+
+    Args:
+        points: (N, 64, 64) as ``hash_points`` gives them.
+    """
+    down = scipy.fft.dct(points, axis=1)[:, :_HASH_SIDE]
+    waves = scipy.fft.dct(down, axis=2)[:, :, :_HASH_SIDE].reshape(len(points), _HASH_SIDE**2)
+    return [row.tobytes() for row in np.packbits(waves > np.median(waves, axis=1, keepdims=True), axis=1)]
+
+
+def _hashed(seen: Sequence[tuple[Look, NDArray[np.uint8] | None]]) -> list[Look]:
+    points = [points for _, points in seen if points is not None]
+    hashes = iter(perceptual_hashes(np.stack(points)) if points else ())
+    return [look if points is None else replace(look, phash=next(hashes)) for look, points in seen]
 
 
 def _upright_rgb(file: Image.Image, rotated: bool) -> Image.Image:
@@ -161,5 +187,5 @@ def _parts_shown(allowed: bool) -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _useless(digest: str, problem: str, truncated: bool = False) -> Look:
-    return Look(digest, "", False, problem, truncated, b"", b"", 0)
+def _useless(digest: str, problem: str, truncated: bool = False) -> tuple[Look, None]:
+    return Look(digest, "", False, problem, truncated, b"", b"", 0), None

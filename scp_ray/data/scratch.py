@@ -8,6 +8,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,8 @@ from scp_ray.data.facts import REMEDY, fact
 from scp_ray.data.pixels import Look
 from scp_ray.errors import DataError
 
+LEAD = 1 << 13  # bytes that a store keeps before its pixels, for Arrow's header
+
 
 class _Place(NamedTuple):
     part: int
@@ -30,17 +33,21 @@ class _Place(NamedTuple):
 class Scratch:
     """Pixels in parts, and a log with a line per image; a line counts once its pixels are written.
 
+    A part has its pixels where a store has them, so that it can become one.
+
     Each process that builds has a part of its own, which its decoding processes write: those of one that was killed may
     still be at work for a moment, and disturb nobody.
     """
 
     def __init__(self, folder: Path, row_bytes: int) -> None:
         """Open what lies there; ``row_bytes`` 0 keeps no pixels."""
-        self._folder, self._row_bytes = folder, row_bytes
+        self._folder, self.row_bytes = folder, row_bytes
         self.facts: list[dict[str, object]] = []
         self._places: dict[str, _Place] = {}  # by digest
         self._parts: dict[int, int] = {}  # open files
         self._inherited: set[int] = set()
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushed: Future[None] | None = None
 
     def __enter__(self) -> Scratch:
         try:
@@ -54,6 +61,7 @@ class Scratch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._flusher.shutdown()
         for part in self._parts.values():
             os.close(part)
         with suppress(OSError):  # what a full disk refused was said when it was written
@@ -80,7 +88,7 @@ class Scratch:
             except ValueError:
                 break
             part, row, _ = entry["place"]
-            if not line.endswith(b"\n") or self._row_bytes * (row + 1) > room.get(part, 0):
+            if not line.endswith(b"\n") or (self.row_bytes and self.offset(row + 1) > room.get(part, 0)):
                 break
             self._note(entry)
             good += len(line)
@@ -90,13 +98,17 @@ class Scratch:
         entry["phash"] = bytes.fromhex(str(entry["phash"]))
         place = _Place(*entry.pop("place"))  # type: ignore[misc]
         self.facts.append(entry)
-        if self._row_bytes and not entry["problem"]:
+        if self.row_bytes and not entry["problem"]:
             self._places[str(entry["digest"])] = place
 
     @property
     def target(self) -> Path:
         """The file that takes the pixels of this process's looks, each at its row."""
         return self._path(self._part)
+
+    def offset(self, row: int) -> int:
+        """Where in a part the pixels of a row begin."""
+        return LEAD + row * self.row_bytes
 
     def add(self, looks: Iterable[tuple[str, tuple[int, int], Look]], first_row: int) -> None:
         """Log looks at files, each with its name and stamp, whose pixels lie in ``target`` from ``first_row`` on.
@@ -116,6 +128,10 @@ class Scratch:
         for entry in entries:
             self._note(entry)
 
+    def begin_flush(self) -> None:
+        """Let the disk take the pixels of this process while something else is done; ``in_place`` waits for it."""
+        self._flushed = self._flusher.submit(os.fdatasync, self._parts[self._part])
+
     def digests(self) -> set[str]:
         """Of the files whose pixels are here."""
         return set(self._places)
@@ -123,37 +139,40 @@ class Scratch:
     def read(self, digest: str) -> NDArray[np.uint8]:
         """(3 * S * S,) uint8. Raises DataError where the disk gives back other bytes than it was given."""
         part, row, checksum = self._places[digest]
-        content = os.pread(self._parts[part], self._row_bytes, row * self._row_bytes)
+        content = os.pread(self._parts[part], self.row_bytes, self.offset(row))
         if part in self._inherited and zlib.crc32(content) != checksum:  # what a power failure may have left
             raise DataError(f"{self._folder} is damaged. Delete it and build again.")
         return np.frombuffer(content, np.uint8)
 
-    def mapped(self, digests: Sequence[str]) -> NDArray[np.uint8] | None:
-        """(N, 3 * S * S), where the images of these files lie in one part in this order; else None."""
-        places = [self._places.get(digest) for digest in digests]
-        first = places[0]
-        if first is None or any(
-            place is None or place[:2] != (first.part, first.row + index) for index, place in enumerate(places)
-        ):
-            return None
-        if first.part in self._inherited:
-            for digest in digests:
-                self.read(digest)  # raises where bytes are not what they were
-        return self._map(self._path(first.part), first.row, len(digests))
+    def in_place(self, digests: Sequence[str]) -> Path | None:
+        """The part whose first rows are the images of these files in this order, where there is one.
 
-    def gathered(self, rows: Iterable[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """The rows (3 * S * S,) as (N, 3 * S * S) in a file of their own."""
+        Raises DataError where the disk refuses or gives back other bytes than it was given.
+        """
+        places = [self._places.get(digest) for digest in digests]
+        part = places[0].part if places[0] else -1
+        if any(place is None or place[:2] != (part, row) for row, place in enumerate(places)):
+            return None
+        if part in self._inherited:
+            for digest in digests:
+                self.read(digest)
+        try:
+            if self._flushed is not None:
+                self._flushed.result()
+        except OSError as error:
+            raise self.refused(error) from error
+        return self._path(part)
+
+    def gathered(self, rows: Iterable[NDArray[np.uint8]]) -> Path:
+        """The rows (3 * S * S,) in a file of their own."""
         path = self._folder / f"gathered-{uuid.uuid4().hex[:8]}"
         try:
             with path.open("wb") as file:
-                count = sum(file.write(row) for row in rows) // self._row_bytes
+                file.seek(self.offset(0))
+                file.writelines(rows)
         except OSError as error:
             raise self.refused(error) from error
-        return self._map(path, 0, count)
-
-    def _map(self, path: Path, first: int, count: int) -> NDArray[np.uint8]:
-        shape = (count, self._row_bytes)
-        return np.memmap(path, np.uint8, "r", first * self._row_bytes, shape)
+        return path
 
     def remove(self) -> None:
         """Everything, once it is in a store."""

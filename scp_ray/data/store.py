@@ -1,6 +1,7 @@
 """The decoded data set: one Arrow IPC file, memory-mapped, so that every trial of a node shares its pages.
 
-A record batch per split, in the order train, val, test: its images lie side by side and are used where they lie.
+One record batch, its images first: they lie side by side from byte LEAD on, in blocks of train, val and test, and are
+used where they lie. They are decoded there, too: a store is made by writing the rest around them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,37 +19,12 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from scp_ray.data.facts import REMEDY
-from scp_ray.disk import replacing
 from scp_ray.errors import DataError
 from scp_ray.parts import Split
 
-FORMAT = 1
+FORMAT = 2
 AGAIN = "scp-ray data build makes it anew."
-_KEY = b"scp_ray"
-_DIGITS = 16  # of the file's length in its own header
-
-Images = Callable[[Sequence[str]], NDArray[np.uint8]]  # digests of N source files -> (N, 3 * S * S)
-
-
-def write_store(path: Path, table: pd.DataFrame, identity: Mapping[str, Any], images: Images) -> None:
-    """Put a store at ``path`` in one step.
-
-    Args:
-        path: of the store.
-        table: its rows, ``split`` in blocks: ``id, unit, label, split, file, digest`` and a column per attribute.
-        identity: of the data set; ``image_size`` among it.
-        images: where the decoded images come from, asked for a split at a time; best mapped from a file.
-
-    Raises DataError where the disk refuses, leaving what was there.
-    """
-    header = {"identity": dict(identity), "contents": contents_of(table)}
-    parts = [rows for _, rows in table.groupby("split", sort=False)]
-    batches = [_batch(rows, images(list(rows["digest"])), int(identity["image_size"])) for rows in parts]
-    counter = pa.MockOutputStream()
-    _write(counter, batches, header, 0)
-    with replacing(path, DataError, REMEDY) as file, pa.OSFile(file.name, "wb") as sink:
-        _write(sink, batches, header, counter.size())
+KEY = b"scp_ray"
 
 
 def contents_of(table: pd.DataFrame) -> str:
@@ -56,26 +32,11 @@ def contents_of(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
-def _batch(rows: pd.DataFrame, images: NDArray[np.uint8], size: int) -> pa.RecordBatch:
-    flat = pa.Array.from_buffers(pa.uint8(), images.size, [None, pa.py_buffer(images)])
-    image = pa.ExtensionArray.from_storage(
-        pa.fixed_shape_tensor(pa.uint8(), (3, size, size)), pa.FixedSizeListArray.from_arrays(flat, 3 * size * size)
-    )
-    columns = {name: pa.array(rows[name].to_list()) for name in rows.columns}
-    return pa.record_batch([*columns.values(), image], names=[*columns, "image"])
-
-
-def _write(sink: Any, batches: list[pa.RecordBatch], header: Mapping[str, Any], length: int) -> None:
-    text = json.dumps({"format": FORMAT, "length": f"{length:0{_DIGITS}d}", **header})
-    schema = batches[0].schema.with_metadata({_KEY: text.encode()})
-    options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # 45,000 images of 128 px pass 2^31 bytes
-    with pa.ipc.new_file(sink, schema, options=options) as writer:
-        for batch in batches:
-            writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-
-
-def _image_buffer(batch: pa.RecordBatch) -> pa.Buffer:
-    return batch.column("image").storage.flatten().buffers()[1]
+def _images(batch: pa.RecordBatch) -> NDArray[np.uint8]:
+    """(N, 3, S, S), where they lie."""
+    column = batch.column("image")
+    shape: tuple[int, ...] = (len(batch), *column.type.shape)
+    return np.frombuffer(column.storage.flatten().buffers()[1], np.uint8).reshape(shape)
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -125,10 +86,8 @@ def open_store(path: Path, identity: Mapping[str, Any], attributes: tuple[str, .
     _check_identity(path, header, identity)
     if missing := [name for name in attributes if name not in reader.schema.names]:
         raise DataError(f"{path} has no column {', '.join(missing)}. {AGAIN}")
-    batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-    digests = [digest for batch in batches for digest in batch.column("digest").to_pylist()]
-    splits = {batch.column("split")[0].as_py(): _split(batch, attributes) for batch in batches}
-    return Opened(splits, sources_of(digests))
+    batch = reader.get_batch(0)
+    return Opened(_splits(batch, attributes), sources_of(batch.column("digest").to_pylist()))
 
 
 def sources_of(digests: Iterable[str]) -> str:
@@ -140,7 +99,7 @@ def _open(path: Path) -> tuple[pa.ipc.RecordBatchFileReader, dict[str, Any]]:
     try:
         source = pa.memory_map(str(path))
         reader = pa.ipc.open_file(source)
-        header = json.loads((reader.schema.metadata or {})[_KEY])
+        header = json.loads((reader.schema.metadata or {})[KEY])
         form, length, _, size = header["format"], int(header["length"]), header["contents"], _image_size(reader)
         said = header["identity"]["image_size"]
     except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -158,19 +117,23 @@ def _image_size(reader: pa.ipc.RecordBatchFileReader) -> int:
     return int(reader.schema.field("image").type.shape[2])
 
 
-def _split(batch: pa.RecordBatch, attributes: tuple[str, ...]) -> Split:
-    images = np.frombuffer(_image_buffer(batch), np.uint8)
+def _splits(batch: pa.RecordBatch, attributes: tuple[str, ...]) -> dict[str, Split]:
     with warnings.catch_warnings():  # torch has no read-only tensors; nobody writes into a split
         warnings.filterwarnings("ignore", message="The given (NumPy array|buffer) is not writable")
-        image = torch.from_numpy(images).view(len(batch), *batch.column("image").type.shape)
-    codes = [batch.column(name).to_numpy() for name in attributes]
-    return Split(
-        image=image,
-        label=torch.tensor(batch.column("label").to_numpy()),
-        attributes=torch.tensor(np.stack(codes, axis=1)),
-        id=tuple(batch.column("id").to_pylist()),
-        unit=tuple(batch.column("unit").to_pylist()),
-    )
+        images = torch.from_numpy(_images(batch))
+    splits, names = {}, batch.column("split").to_pylist()
+    for name in dict.fromkeys(names):
+        rows = slice(names.index(name), names.index(name) + names.count(name))
+        part = batch.slice(rows.start, rows.stop - rows.start)
+        codes = [part.column(attribute).to_numpy() for attribute in attributes]
+        splits[name] = Split(
+            image=images[rows],
+            label=torch.tensor(part.column("label").to_numpy()),
+            attributes=torch.tensor(np.stack(codes, axis=1)),
+            id=tuple(part.column("id").to_pylist()),
+            unit=tuple(part.column("unit").to_pylist()),
+        )
+    return splits
 
 
 class StoredPixels:
@@ -178,14 +141,9 @@ class StoredPixels:
 
     def __init__(self, path: Path) -> None:
         """Raises DataError where the store is not whole."""
-        reader, _ = _open(path)
-        batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
-        size = 3 * _image_size(reader) ** 2
-        images = [np.frombuffer(_image_buffer(batch), np.uint8).reshape(-1, size) for batch in batches]
-        digests = [batch.column("digest").to_pylist() for batch in batches]
-        self._rows: dict[str, NDArray[np.uint8]] = {}
-        for names, rows in zip(digests, images, strict=True):
-            self._rows |= zip(names, rows, strict=True)
+        batch = _open(path)[0].get_batch(0)
+        images = _images(batch).reshape(len(batch), -1)
+        self._rows: dict[str, NDArray[np.uint8]] = dict(zip(batch.column("digest").to_pylist(), images, strict=True))
 
     def digests(self) -> set[str]:
         """Of the files whose pixels are here."""
