@@ -10,6 +10,22 @@ from torch import Tensor, nn
 from scp_ray.parts import Batch, Learner, PrunableLayer
 
 
+def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
+    """The classification head: the last linear layer in the order of registration, with its name."""
+    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)][-1]
+
+
+def with_features(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) and what the last linear layer was given, (N, d): the penultimate features, with gradient."""
+    caught: list[Tensor] = []
+    handle = last_linear(network)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        logits = network(image)
+    finally:
+        handle.remove()
+    return logits, caught[0]
+
+
 class _Reached(Exception):
     """Raised by the hook: nothing after the layer needs to be computed."""
 

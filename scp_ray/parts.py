@@ -79,6 +79,7 @@ class TrainPlan:
     lr_gamma: Annotated[float, Gt(0)] = 0.1
     sampler: Literal["method", "class", "group", "class_group", "plain"] = "method"  # what an epoch is balanced over
     augment: Literal["released", "flips", "none"] = "released"
+    loss: Literal["native", "ce"] = "native"  # the method's own, or plain cross-entropy
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,17 @@ class Network(NamedTuple):
 
     module: nn.Module
     layers: tuple[PrunableLayer, ...]
+    stages: tuple[str, ...] = ()  # modules whose outputs are the stages', in order; empty where the backbone has none
+    name: str = ""  # the backbone's plug-in name
+
+
+class Answer(NamedTuple):
+    """What a learner says about a batch."""
+
+    logits: Tensor  # (N, K) float32, what the prediction was decided by
+    prediction: Tensor  # (N,)
+    head: Tensor | None = None  # (N,) which exit or head decided; None where there is one only
+    heads: Tensor | None = None  # (E, N, K) float32, all exits' logits, where something is still to be chosen by them
 
 
 class Learner(nn.Module):
@@ -104,10 +116,15 @@ class Learner(nn.Module):
     The base class is the plain classifier (cross-entropy, one SGD); methods override what differs.
     """
 
-    def __init__(self, network: nn.Module, layers: tuple[PrunableLayer, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: tuple[PrunableLayer, ...], stages: tuple[str, ...] = (), name: str = ""
+    ) -> None:
+        """What a backbone builds: ``Learner(*backbone())``."""
         super().__init__()
         self.network = network
         self.layers = layers
+        self.stages = stages
+        self.backbone_name = name
 
     def forward(self, image: Tensor, group: Tensor | None = None) -> Tensor:
         """Logits (N, K). ``group`` (N,) is for methods whose inference needs it."""
@@ -118,6 +135,17 @@ class Learner(nn.Module):
         """Logits (N, K) in float32 and the predicted class (N,): not for every method the argmax of one head."""
         logits = self(image, group).float()
         return logits, logits.argmax(1)
+
+    def answer(self, image: Tensor, group: Tensor | None = None) -> Answer:
+        """As ``predict``, with what learners of several exits or heads have to say beside it."""
+        return Answer(*self.predict(image, group))
+
+    def weighted_logits(self, image: Tensor, group: Tensor | None = None) -> list[tuple[float, Tensor]]:
+        """Weights and logits (N, K) of the cross-entropies whose sum the network was trained by, for saliencies."""
+        return [(1.0, self(image, group))]
+
+    def begin_epoch_(self, epoch: int, epochs: int) -> None:
+        """Called before an epoch's first step, with its number from 0, for schedules of a method's own."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Scalar training loss."""
@@ -159,6 +187,8 @@ class Evaluation:
     attributes: Tensor  # (N, A)
     logits: Tensor  # (N, K) float32
     prediction: Tensor  # (N,)
+    head: Tensor | None = None  # see Answer
+    heads: Tensor | None = None
 
     @cached_property
     def report(self) -> FairnessReport:

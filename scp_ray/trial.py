@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,9 @@ from scp_ray.loop.stopping import Standing
 from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.maths.report import FairnessReport
+from scp_ray.methods.base import all_needs
 from scp_ray.modes import drawing_from
-from scp_ray.parts import Evaluation, FairnessData, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
+from scp_ray.parts import Evaluation, FairnessData, Learner, Network, PrunableLayer, Round, TrainPlan, state_to_cpu
 from scp_ray.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def train_base(
     """Train the base model of a trial; the last thing yielded is its Result, round 0.
 
     Args:
-        bases: trained state dicts of the methods that ``config.method`` needs, by plug-in name.
+        bases: trained state dicts of the methods that ``config.method`` needs (and those need), by plug-in name.
         reference: the vanilla model's validation report, for methods that calibrate against it.
         resume: a snapshot of this function's own steps.
     """
@@ -93,11 +94,12 @@ def train_base(
     done = resume or {"epoch": 0, "optimizers": {}, "means": {}}
     if resume:
         load_masked_state_(learner, resume["learner"])
-    feed, means = _feed(config, config.train, data, device), done["means"]
+    plan = replace(config.train, epochs=0) if config.method.post_hoc else config.train
+    feed, means = _feed(config, plan, data, device), done["means"]
     for epoch in fit_epochs(
         learner,
         feed,
-        config.train,
+        plan,
         seed=derive_seed(config.seed, "train"),
         start=done["epoch"],
         optimizers=done["optimizers"],
@@ -175,22 +177,22 @@ def run_trial(
 
 def build_learner(config: TrialConfig, data: FairnessData, bases: Mapping[str, State]) -> Learner:
     """The untrained learner of a trial, on the CPU, with the trained bases its method needs."""
-    teachers = {}
-    for method in config.method.needs:
-        teacher = method.build(_backbone(config, data), data, {})
+    teachers: dict[str, Learner] = {}
+    for method in all_needs(config.method):
+        with drawing_from(derive_seed(config.seed, "method")):
+            teacher = method.build(_backbone(config, data), data, teachers)
         load_masked_state_(teacher, bases[method.plugin_name])
         teachers[method.plugin_name] = teacher
     with drawing_from(derive_seed(config.seed, "method")):
         return config.method.build(_backbone(config, data), data, teachers)
 
 
-def _backbone(config: TrialConfig, data: FairnessData) -> Callable[[], Any]:
-    return partial(
-        config.backbone.build,
-        data.num_classes,
-        image_size=config.dataset.image_size,
-        seed=derive_seed(config.seed, "init"),
-    )
+def _backbone(config: TrialConfig, data: FairnessData) -> Callable[..., Network]:
+    def build(outputs: int = data.num_classes) -> Network:
+        seed = derive_seed(config.seed, "init")
+        return config.backbone.build(outputs, image_size=config.dataset.image_size, seed=seed)
+
+    return build
 
 
 def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:

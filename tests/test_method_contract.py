@@ -74,7 +74,7 @@ class PupilMethod(Method):
     def needs(self) -> tuple[Method, ...]:
         return (Vanilla(),)
 
-    def build(self, backbone: Callable[[], Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         HEARD["teacher"].append({key: value.clone() for key, value in bases["vanilla"].state_dict().items()})
         return Pupil(backbone(), bases["vanilla"])
 

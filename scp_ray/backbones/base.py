@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from scp_ray.activations import last_linear
 from scp_ray.backbones.layers import trace_layers
-from scp_ray.backbones.weights import State, last_linear, load_weights, replace_head_, weights_digest
+from scp_ray.backbones.weights import State, load_weights, replace_head_, weights_digest
 from scp_ray.errors import BackboneError
 from scp_ray.modes import drawing_from
 from scp_ray.parts import Network
@@ -23,6 +24,7 @@ class Backbone:
     weights: str = "none"
     imagenet_name: ClassVar[str | None] = None  # torchvision's name of the model, where it has ImageNet weights
     ignored: ClassVar[tuple[str, ...]] = ()  # parts of names of convolutions that do not count as layers
+    stages: ClassVar[tuple[str, ...]] = ()  # modules whose outputs are the stages', for exits inside the network
 
     def __post_init__(self) -> None:
         if self.weights not in ("none", "imagenet"):
@@ -40,7 +42,7 @@ class Backbone:
         state = load_weights(self.weights, self.imagenet_name)
         with drawing_from(seed):
             module = self.module(num_classes) if state is None else self._loaded(state, num_classes)
-        return Network(module, trace_layers(module, torch.zeros(1, 3, image_size, image_size), ignored=self.ignored))
+        return self._network(module, torch.zeros(1, 3, image_size, image_size))
 
     def _loaded(self, state: State, num_classes: int) -> nn.Module:
         """The module with weights, and a fresh last linear layer where theirs has another number of classes."""
@@ -60,7 +62,11 @@ class Backbone:
         with torch.device("meta"):
             module = self.module(num_classes)
             image = torch.zeros(1, 3, image_size, image_size)
-        return Network(module, trace_layers(module, image, ignored=self.ignored))
+        return self._network(module, image)
+
+    def _network(self, module: nn.Module, image: torch.Tensor) -> Network:
+        layers = trace_layers(module, image, ignored=self.ignored)
+        return Network(module, layers, self.stages, self.plugin_name)
 
     def check_weights(self) -> None:
         """Fetch what has to be fetched, once, before anything starts. Raises BackboneError where it cannot be had."""

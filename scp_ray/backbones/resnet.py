@@ -20,6 +20,7 @@ class ResNet18(Backbone):
     weights: str = "none"
     imagenet_name = "resnet18"
     ignored = ("downsample",)
+    stages = ("layer1", "layer2", "layer3", "layer4")
 
     def module(self, num_classes: int) -> nn.Module:
         """torchvision's resnet18."""

@@ -17,6 +17,7 @@ class Tiny(Backbone):
     """8 convolutions with batch norm in 4 stages, each stage at half the size; a 6 x 6 map at 96 px."""
 
     weights: str = "none"
+    stages = ("5", "11", "17", "23")
 
     def module(self, num_classes: int) -> nn.Module:
         """Stages of two convolutions; the first of each halves the size."""

@@ -16,6 +16,7 @@ class VGG11(Backbone):
 
     weights: str = "none"
     imagenet_name = "vgg11"
+    stages = ("features.5", "features.10", "features.15", "features.20")
 
     def module(self, num_classes: int) -> nn.Module:
         """torchvision's vgg11."""

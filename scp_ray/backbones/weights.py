@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from scp_ray.activations import last_linear
 from scp_ray.errors import BackboneError
 
 State = dict[str, Tensor]
@@ -83,11 +84,6 @@ def weights_digest(weights: str, imagenet_name: str | None) -> str:
 def _file_digest(path: Path, size: int, changed_ns: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
-    """The classification head: the last linear layer in the order of registration, with its name."""
-    return [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear)][-1]
 
 
 def replace_head_(module: nn.Module, num_classes: int) -> None:

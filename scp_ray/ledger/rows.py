@@ -155,6 +155,8 @@ def predictions_table(index: int, data: FairnessData, outputs: dict[str, Evaluat
         for position, attribute in enumerate(data.attribute_names):
             columns[attribute] = answer.attributes[:, position].numpy().astype(np.int16)
         columns["prediction"] = answer.prediction.numpy().astype(np.int16)
+        if answer.head is not None:
+            columns["head"] = answer.head.numpy().astype(np.int16)
         # beyond float16's range a logit is its largest number: only calibration analysis reads these
         half = answer.logits.numpy().clip(-65504, 65504).astype(np.float16)
         columns["logits"] = pa.FixedSizeListArray.from_arrays(pa.array(half.ravel()), half.shape[1])

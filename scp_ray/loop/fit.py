@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from scp_ray.errors import DataError, DivergedError
@@ -41,7 +43,7 @@ def fit_epochs(
         running[name].load_state_dict(state)
     for epoch in range(start, plan.epochs):
         _set_learning_rate(running, plan, epoch)
-        means = _train_one_epoch(learner, batches(seed, epoch), running, derive_seed(seed, "step", epoch), epoch)
+        means = _train_one_epoch(learner, batches(seed, epoch), running, plan, derive_seed(seed, "step", epoch), epoch)
         yield Epoch(epoch + 1, plan.epochs, means, running)
 
 
@@ -53,6 +55,19 @@ def fit_(learner: Learner, batches: Feed, plan: TrainPlan, *, seed: int) -> dict
     return means
 
 
+def cross_entropy_step_(
+    learner: Learner, batch: Batch, optimizers: Mapping[str, Optimizer], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """One step of plain cross-entropy on what the learner answers, whatever its own loss is."""
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    loss = functional.cross_entropy(learner(batch.image, batch.group), batch.label)
+    loss.backward()  # type: ignore[no-untyped-call]
+    for optimizer in optimizers.values():
+        optimizer.step()
+    return {"loss": loss.detach()}
+
+
 def _set_learning_rate(optimizers: Mapping[str, Optimizer], plan: TrainPlan, epoch: int) -> None:
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
@@ -60,15 +75,22 @@ def _set_learning_rate(optimizers: Mapping[str, Optimizer], plan: TrainPlan, epo
 
 
 def _train_one_epoch(
-    learner: Learner, batches: Iterable[Batch], optimizers: Mapping[str, Optimizer], seed: int, epoch: int
+    learner: Learner,
+    batches: Iterable[Batch],
+    optimizers: Mapping[str, Optimizer],
+    plan: TrainPlan,
+    seed: int,
+    epoch: int,
 ) -> dict[str, float]:
     learner.train()
     device = next(learner.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     recorded: defaultdict[str, list[Tensor]] = defaultdict(list)
+    learner.begin_epoch_(epoch, plan.epochs)
+    train = learner.training_step_ if plan.loss == "native" else partial(cross_entropy_step_, learner)
     with drawing_from(seed, device):  # dropout
         for batch in batches:
-            for name, value in learner.training_step_(batch, optimizers, generator).items():
+            for name, value in train(batch, optimizers, generator).items():
                 recorded[name].append(value)
     if not recorded:
         raise DataError("there is nothing to train on: the training split gives no batch.")

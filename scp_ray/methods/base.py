@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from scp_ray.errors import ConfigError
 from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.report import FairnessReport
 from scp_ray.parts import Batch, Evaluation, FairnessData, Learner, Network
@@ -17,17 +18,18 @@ class Method:
     """Builds and trains a learner. A frozen dataclass whose fields are its hyper-parameters."""
 
     plugin_name: ClassVar[str]
+    post_hoc: ClassVar[bool] = False  # changes a trained model by ``finish_``, and trains none itself
 
     @property
     def needs(self) -> tuple[Method, ...]:
         """Methods whose trained learners ``build`` needs first (a teacher, say)."""
         return ()
 
-    def build(self, backbone: Callable[[], Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         """An untrained learner.
 
         Args:
-            backbone: makes a freshly initialised network with ``data.num_classes`` outputs.
+            backbone: makes a freshly initialised network with ``data.num_classes`` outputs, or the number it is given.
             data: for class counts, groups and the privileged code.
             bases: the trained learners of ``needs``, by plug-in name.
         """
@@ -54,6 +56,28 @@ class Method:
             True where predictions may have changed, so that they have to be made again.
         """
         return False
+
+
+def all_needs(method: Method) -> list[Method]:
+    """What a method needs, and what those need, each once and after its own needs."""
+    found: list[Method] = []
+    for needed in method.needs:
+        found += [other for other in (*all_needs(needed), needed) if other not in found]
+    return found
+
+
+def group_count(data: FairnessData) -> int:
+    """How many codes the primary attribute has."""
+    return int(data.splits["train"].attributes[:, 0].max()) + 1
+
+
+def require_two_groups(method: Method, data: FairnessData) -> None:
+    """Raises ConfigError where there are more: the method compares one group with another."""
+    if (count := group_count(data)) != 2:
+        raise ConfigError(
+            f"method: {method.plugin_name} compares two groups, and {data.attribute_names[0]} of {data.name} has "
+            f"{count}. Choose a data set option that makes two groups, or another method."
+        )
 
 
 methods: Registry[Method] = Registry("method", "scp_ray.methods")

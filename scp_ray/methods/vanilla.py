@@ -14,6 +14,6 @@ from scp_ray.parts import FairnessData, Learner, Network
 class Vanilla(Method):
     """The paper's baseline; every FATE "_vanilla" is measured against it."""
 
-    def build(self, backbone: Callable[[], Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         """The plain classifier."""
         return Learner(*backbone())

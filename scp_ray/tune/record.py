@@ -20,6 +20,7 @@ from scp_ray.ledger.states import States
 from scp_ray.loop.rounds import kept_channels
 from scp_ray.loop.stopping import Standing, select_round, stop_reasons
 from scp_ray.maths.report import FairnessReport
+from scp_ray.methods.base import all_needs
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import FairnessData, Learner, PrunableLayer
 from scp_ray.trial import BaseModel, State, Step, local_scores, run_trial, train_base
@@ -154,7 +155,7 @@ def _shared_scores(
 
 
 def _needed_states(config: TrialConfig, ledger: Ledger) -> dict[str, State]:
-    needed = {method.plugin_name: with_method(config, method) for method in config.method.needs}
+    needed = {method.plugin_name: with_method(config, method) for method in all_needs(config.method)}
     return {name: ledger.base_state(id_of_base(base)) for name, base in needed.items()}
 
 
