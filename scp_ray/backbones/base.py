@@ -20,7 +20,7 @@ from scp_ray.registry import Registry
 class Backbone:
     """A network by name. A frozen dataclass whose fields are its options; subclasses define ``module``."""
 
-    plugin_name: ClassVar[str]
+    plugin_name: ClassVar[str] = ""
     weights: str = "none"
     imagenet_name: ClassVar[str | None] = None  # torchvision's name of the model, where it has ImageNet weights
     ignored: ClassVar[tuple[str, ...]] = ()  # parts of names of convolutions that do not count as layers
