@@ -90,6 +90,7 @@ class PrunableLayer:
     name: str  # of the convolution, within the learner's network
     channels: int  # C, the original count
     norms: tuple[str, ...]  # normalisation layers fed by it alone: masked with it
+    followers: tuple[str, ...] = ()  # depthwise convolutions fed by it alone: their same channels are masked with it
 
 
 class Network(NamedTuple):
