@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,25 @@ def with_features(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     finally:
         handle.remove()
     return logits, caught[0]
+
+
+def outputs_of(network: nn.Module, names: Sequence[str], image: Tensor) -> tuple[list[Tensor], Tensor]:
+    """What the named modules put out on the way, in the order of ``names``, and the logits (N, K); with gradient."""
+    caught: dict[str, Tensor] = {}
+
+    def catcher(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def catch(_: nn.Module, inputs: Any, output: Tensor) -> None:
+            caught[name] = output
+
+        return catch
+
+    handles = [network.get_submodule(name).register_forward_hook(catcher(name)) for name in names]
+    try:
+        logits = network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [caught[name] for name in names], logits
 
 
 class _Reached(Exception):

@@ -6,6 +6,7 @@ nothing else has to be edited for a new plug-in to be known to ``scp-ray ls``, t
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import pkgutil
@@ -62,4 +63,6 @@ class Registry(Generic[T]):
 
 def spec_of(plugin: Any) -> dict[str, Any]:
     """A plug-in as plain data: its name and every field, e.g. ``{"name": "snnl", "temperature": "auto"}``."""
-    return {"name": plugin.plugin_name} | dataclasses.asdict(plugin)
+    fields = {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin)}
+    inner = {name: spec_of(value) for name, value in fields.items() if hasattr(value, "plugin_name")}
+    return {"name": plugin.plugin_name} | copy.deepcopy(fields) | inner

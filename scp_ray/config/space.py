@@ -167,6 +167,8 @@ def arm_label(settings: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "-".join(_short(part) for part in value)
     if isinstance(value, Mapping):
         options = ",".join(f"{key}={_short(inner)}" for key, inner in value.items() if key != "name")
         return f"{value.get('name', '')}({options})"

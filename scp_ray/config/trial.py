@@ -10,19 +10,43 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt
 
 from scp_ray.backbones.base import Backbone, backbones
-from scp_ray.config.parse import Faults, Reader, Rule, read_fields, read_plugin
+from scp_ray.config.parse import Faults, Reader, Rule, read_fields, read_plugin, unknown_key
 from scp_ray.criteria.base import Criterion, criteria
 from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError
 from scp_ray.loop.stopping import StopRule, parse_select
-from scp_ray.methods.base import Method, methods
+from scp_ray.methods.base import Joined, Method, methods
 from scp_ray.parts import TrainPlan
 from scp_ray.registry import spec_of
+
+
+def read_method(data: Any, path: str, faults: Faults) -> Method | None:
+    """A method by name or mapping, or two as a list: the second is put on the model that the first trained."""
+    options = {"name": data} if isinstance(data, str) else data
+    if isinstance(options, Mapping) and options.get("name") in methods.joined:
+        names, given = methods.joined[options["name"]], dict(options)
+        data = [given.pop(key, name) for key, name in zip(("first", "second"), names, strict=True)]
+        faults += [unknown_key(f"{path}.{key}", key, {"first": 0, "second": 0}) for key in given if key != "name"]
+    if not isinstance(data, list):
+        return read_plugin(methods, data, path, faults)
+    if len(data) != 2:
+        faults.append(f"{path}: got a list of {len(data)}; allowed are two methods, as in [me, fairprune].")
+        return None
+    before = len(faults)
+    first, second = (read_plugin(methods, part, f"{path}[{index}]", faults) for index, part in enumerate(data))
+    if len(faults) > before or first is None or second is None:
+        return None
+    try:
+        return Joined(first, second)
+    except ConfigError as error:
+        faults += [f"{path}: {fault}" for fault in error.faults]
+        return None
+
 
 _READERS: dict[str, Reader] = {
     "dataset": partial(read_plugin, datasets),
     "backbone": partial(read_plugin, backbones),
-    "method": partial(read_plugin, methods),
+    "method": read_method,
     "criterion": partial(read_plugin, criteria),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -34,6 +35,10 @@ class Method:
             bases: the trained learners of ``needs``, by plug-in name.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define build().")
+
+    def take_(self, learner: Learner, data: FairnessData) -> None:
+        """For methods that only finish: remember on another method's trained learner what ``finish_`` will need."""
+        raise NotImplementedError(f"{type(self).__name__} does not define take_().")
 
     def sampler(self, label: Tensor, group: Tensor) -> Tensor | None:
         """Sampling weights (N,) of the training set, drawn with replacement; None = every sample once per epoch.
@@ -80,5 +85,64 @@ def require_two_groups(method: Method, data: FairnessData) -> None:
         )
 
 
-methods: Registry[Method] = Registry("method", "scp_ray.methods")
+@dataclass(frozen=True)
+class Joined(Method):
+    """Two methods in one: the second, which only finishes, on a model that the first trained."""
+
+    first: Method
+    second: Method
+
+    post_hoc = True
+
+    def __post_init__(self) -> None:
+        if not self.second.post_hoc:
+            raise ConfigError(
+                f"method: {self.second.plugin_name} trains a model of its own, so it cannot be put on another's. The "
+                "second of two has to be one that prunes a trained model: fairprune or obd."
+            )
+
+    @property
+    def plugin_name(self) -> str:  # type: ignore[override]
+        """Both names."""
+        return f"{self.first.plugin_name}-{self.second.plugin_name}"
+
+    @property
+    def needs(self) -> tuple[Method, ...]:
+        """The trained first."""
+        return (self.first,)
+
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+        """The first's trained learner, ready for the second."""
+        learner = bases[self.first.plugin_name]
+        self.second.take_(learner, data)
+        return learner
+
+    def sampler(self, label: Tensor, group: Tensor) -> Tensor | None:
+        """As the first samples: for fine-tuning after channels are pruned."""
+        return self.first.sampler(label, group)
+
+    def finish_(self, learner: Learner, train_batches: Iterable[Batch]) -> None:
+        """What the second does."""
+        self.second.finish_(learner, train_batches)
+
+    def calibrate_(self, learner: Learner, val_outputs: Evaluation, reference: FairnessReport | None) -> bool:
+        """What the first chooses."""
+        return self.first.calibrate_(learner, val_outputs, reference)
+
+
+class Methods(Registry[Method]):
+    """The room's plug-ins, and the joins of two that have a name of their own."""
+
+    joined: ClassVar[dict[str, tuple[str, str]]] = {"me-fairprune": ("me", "fairprune")}
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted({*super().names(), *self.joined})
+
+    def get(self, name: str) -> type[Method]:
+        """The class of that name; of a join it is ``Joined``."""
+        return Joined if name in self.joined else super().get(name)
+
+
+methods = Methods("method", "scp_ray.methods")
 register = methods.register
