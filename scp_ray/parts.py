@@ -102,6 +102,13 @@ class Network(NamedTuple):
     name: str = ""  # the backbone's plug-in name
 
 
+class ChannelScores(NamedTuple):
+    """What ranks the channels of a layer."""
+
+    scores: Tensor  # (C,) float32 on the CPU, low = prune first
+    p: Tensor | None = None  # (C,) that a channel separates the groups no better than permuted ones; None: not asked
+
+
 class Answer(NamedTuple):
     """What a learner says about a batch."""
 
@@ -215,7 +222,7 @@ class PruneEpoch(Epoch):
 
     round: int
     channels: Tensor  # (k,) pruned in this round
-    scores: Tensor  # (C,) they were chosen by
+    scores: ChannelScores  # they were chosen by
 
 
 @dataclass(frozen=True)
@@ -225,7 +232,7 @@ class Round:
     index: int  # from 1; round 0 is the model before pruning
     channels: tuple[int, ...]  # pruned in this round
     keep: Tensor  # (C,) bool, after this round
-    scores: Tensor  # (C,), NaN where nothing was scored
+    scores: ChannelScores  # NaN where nothing was scored
     val: Evaluation
     last: bool
     stopped: bool  # the loop ended here, however many rounds it was allowed

@@ -13,27 +13,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from scp_ray.assembly import State, build_learner, local_scores, prune_plan, train_feed
 from scp_ray.backbones.layers import find_layer
-from scp_ray.data.batches import TrainFeed, eval_batches, place, scoring_batches
+from scp_ray.data.batches import eval_batches, place
 from scp_ray.devices import peak_memory_mb
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import fit_epochs
-from scp_ray.loop.rounds import PrunePlan, RoundUnderWay, Scorer, prune_steps
+from scp_ray.loop.picking import Scorer
+from scp_ray.loop.rounds import RoundUnderWay, prune_steps
 from scp_ray.loop.stopping import Standing
-from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.maths.report import FairnessReport
-from scp_ray.methods.base import all_needs
-from scp_ray.modes import drawing_from
-from scp_ray.parts import Evaluation, FairnessData, Learner, Network, PrunableLayer, Round, TrainPlan, state_to_cpu
+from scp_ray.parts import (
+    ChannelScores,
+    Evaluation,
+    FairnessData,
+    Learner,
+    Round,
+    state_to_cpu,
+)
 from scp_ray.seeds import derive_seed
 
 if TYPE_CHECKING:
     from scp_ray.config import TrialConfig
-
-State = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def train_base(
     if resume:
         load_masked_state_(learner, resume["learner"])
     plan = replace(config.train, epochs=0) if config.method.post_hoc else config.train
-    feed, means = _feed(config, plan, data, device), done["means"]
+    feed, means = train_feed(config, plan, data, device), done["means"]
     for epoch in fit_epochs(
         learner,
         feed,
@@ -156,7 +159,7 @@ def run_trial(
         learner,
         layer,
         score=score or partial(local_scores, config, data, device),
-        train=_feed(config, config.fine_tune, data, device),
+        train=train_feed(config, config.fine_tune, data, device),
         val=eval_batches(place(data.splits["val"], device)),
         plan=prune_plan(config, layer),
         history=standings,
@@ -173,52 +176,6 @@ def run_trial(
             yield Result(step.index, learner, step.val, outputs, step, seconds, peak_memory_mb(device), step.means)
         else:
             yield Step(step.round, step.index, step.total, partial(_snapshot, learner, step, step.round))
-
-
-def build_learner(config: TrialConfig, data: FairnessData, bases: Mapping[str, State]) -> Learner:
-    """The untrained learner of a trial, on the CPU, with the trained bases its method needs."""
-    teachers: dict[str, Learner] = {}
-    for method in all_needs(config.method):
-        with drawing_from(derive_seed(config.seed, "method")):
-            teacher = method.build(_backbone(config, data), data, teachers)
-        load_masked_state_(teacher, bases[method.plugin_name])
-        teachers[method.plugin_name] = teacher
-    with drawing_from(derive_seed(config.seed, "method")):
-        return config.method.build(_backbone(config, data), data, teachers)
-
-
-def _backbone(config: TrialConfig, data: FairnessData) -> Callable[..., Network]:
-    def build(outputs: int = data.num_classes) -> Network:
-        seed = derive_seed(config.seed, "init")
-        return config.backbone.build(outputs, image_size=config.dataset.image_size, seed=seed)
-
-    return build
-
-
-def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
-    """How the loop prunes this trial."""
-    k = config.criterion.count(config.pr_c, layer.channels)
-    return PrunePlan(k, config.rounds, config.fine_tune, config.stop, mask_bias=config.mask == "full")
-
-
-def local_scores(
-    config: TrialConfig, data: FairnessData, device: torch.device, learner: Learner, layer: PrunableLayer
-) -> Tensor:
-    """(C,) scores of a layer by the trial's criterion, in this process."""
-    criterion = config.criterion.seeded(config.seed)
-    train = place(data.splits["train"], device)
-    batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
-    return criterion.score(learner, layer, batches)
-
-
-def _feed(config: TrialConfig, plan: TrainPlan, data: FairnessData, device: torch.device) -> TrainFeed:
-    train = data.splits["train"]
-    group = train.attributes[:, 0]
-    if plan.sampler == "method":
-        weights = config.method.sampler(train.label, group)
-    else:
-        weights = balanced_weights(train.label, group, plan.sampler)
-    return TrainFeed(place(train, device), plan, weights)
 
 
 def _calibrated(
@@ -243,7 +200,7 @@ def _snapshot(learner: Learner, epoch: Any, round_index: int) -> State:
         "optimizers": {name: state_to_cpu(optimizer.state_dict()) for name, optimizer in running.items()},
     }
     if round_index:
-        state |= {"channels": epoch.channels, "scores": epoch.scores}
+        state |= {"channels": epoch.channels, "scores": epoch.scores.scores, "p": epoch.scores.p}
     return state
 
 
@@ -252,7 +209,7 @@ def _under_way(state: State) -> RoundUnderWay:
         index=state["round"],
         epoch=state["epoch"],
         channels=state["channels"],
-        scores=state["scores"],
+        scores=ChannelScores(state["scores"], state["p"]),
         optimizers=state["optimizers"],
         means=state["means"],
     )

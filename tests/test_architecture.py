@@ -22,11 +22,11 @@ FLOORS = {
     **dict.fromkeys(("parts", "modes", "devices", "activations"), 0.5),
     **dict.fromkeys(("data", "backbones", "criteria", "methods"), 1.0),
     **dict.fromkeys(("loop",), 2.0),
-    **dict.fromkeys(("config", "trial", "ledger"), 3.0),
+    **dict.fromkeys(("assembly", "config", "trial", "ledger"), 3.0),
     **dict.fromkeys(("tracking", "tune", "report", "export"), 4.0),
     **dict.fromkeys(("cli",), 5.0),
 }
-SAME_FLOOR = {("maths", "errors"), ("registry", "errors"), ("disk", "errors"), ("activations", "parts")}
+SAME_FLOOR = {("maths", "errors"), ("registry", "errors"), ("disk", "errors"), ("activations", "parts"), ("trial", "assembly")}
 ONLY_IN = {"ray": "tune", "optuna": "tune", "mlflow": "tracking", "matplotlib": "report", "plotly": "report"}
 MATHS_MAY_IMPORT = {"torch", "numpy", "scp_ray", *sys.stdlib_module_names}
 

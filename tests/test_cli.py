@@ -327,7 +327,7 @@ def test_the_tables_have_the_promised_columns(done):
     }
     assert promised - set(rounds.column_names) == set()
     assert [name for name in rounds.column_names if name.startswith("test_")] == []
-    assert set(channels.column_names) == {"round", "channel", "score", "pruned", "kept"}
+    assert set(channels.column_names) == {"round", "channel", "score", "p", "pruned", "kept"}
     assert predictions.column_names == ["round", "split", "id", "unit", "label", "tone", "prediction", "logits"]
     assert predictions.schema.field("prediction").type == pa.int16()
     assert predictions.schema.field("logits").type.value_type == pa.float16()

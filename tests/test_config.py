@@ -31,7 +31,7 @@ def space(trial: dict[str, Any] | None = None, **top: Any) -> dict[str, Any]:
 
 def faults_of(data: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as caught:
-        SweepConfig.from_dict(data).arms()
+        SweepConfig.from_dict(data).resolved_arms()
     assert str(caught.value) == "\n".join(caught.value.faults)
     return caught.value.faults
 
@@ -87,6 +87,12 @@ def faults_of(data: dict[str, Any]) -> list[str]:
         (space(grid={"pr_c": 0.1}), "grid.pr_c", ["0.1", "list of at least one value"]),
         (space(grid={"layer": 3}), "grid.layer", ["3", "list of at least one value"]),
         (space(grid={"seed": [1, 2]}), "trial.seed", ["top of the file"]),
+        (SPACE | {"arms": 3}, "arms", ["3", "a list of mappings"]),
+        (SPACE | {"arms": [{"label": "x"}]}, "arms", ["a list of mappings"]),
+        (SPACE | {"arms": [{"layer": 1}, {"layer": 1}]}, "arms", ["two arms are called 'layer=1'"]),
+        (SPACE | {"arms": [{"rounds.n": 1}]}, "trial.rounds.n", ["no fields"]),
+        (space({"pick": "highest"}), "trial.pick.rule", ["'highest'", "'lowest' or 'significant'"]),
+        (space({"pick": {"rule": "significant", "q": 0}}), "trial.pick.q", ["> 0"]),
         (space(name="a/b"), "name", ["'a/b'", "letters, digits"]),
         (space(name=".."), "name", ["'..'", "letters, digits"]),
         (space(name=5), "name", ["got 5 (int)", "text"]),
@@ -121,7 +127,7 @@ def test_a_fault_says_where_what_came_and_what_is_allowed(data, path, words):
 def test_rounds_that_would_prune_every_channel_are_refused(pr_c, rounds, allowed):
     data = space({"pr_c": pr_c, "rounds": rounds})
     if allowed is None:
-        assert len(SweepConfig.from_dict(data).arms()) == 1
+        assert len(SweepConfig.from_dict(data).resolved_arms()) == 1
         return
     faults = faults_of(data)
     assert len(faults) == 1
@@ -134,7 +140,7 @@ def test_rounds_that_would_prune_every_channel_are_told_with_their_path():
 
 
 def test_the_control_without_pruning_needs_no_pr_c():
-    arms = SweepConfig.from_dict(space({"criterion": "none", "pr_c": None})).arms()
+    arms = SweepConfig.from_dict(space({"criterion": "none", "pr_c": None})).resolved_arms()
     assert [arm.trials[0].k for arm in arms] == [0]
 
 
@@ -227,7 +233,7 @@ def test_arms_are_the_product_of_the_axes_each_with_all_seeds():
     grid = {"pr_c": [0.05, 0.2], "criterion": ["magnitude", {"name": "snnl", "distance": "cosine"}]}
     data = space(grid=grid, seeds=[3, 1])
     before = copy.deepcopy(data)
-    arms = SweepConfig.from_dict(data).arms()
+    arms = SweepConfig.from_dict(data).resolved_arms()
     assert [arm.label for arm in arms] == [
         "pr_c=0.05, criterion=magnitude",
         "pr_c=0.05, criterion=snnl(distance=cosine)",
@@ -242,7 +248,7 @@ def test_arms_are_the_product_of_the_axes_each_with_all_seeds():
 
 
 def test_a_space_without_axes_has_one_arm():
-    arms = SweepConfig.from_dict(SPACE).arms()
+    arms = SweepConfig.from_dict(SPACE).resolved_arms()
     assert [(arm.label, arm.settings, len(arm.trials)) for arm in arms] == [("all", {}, 1)]
 
 
@@ -251,3 +257,47 @@ def test_a_trial_is_read_back_from_its_plain_form():
     config = TrialConfig.from_dict(TRIAL | plain)
     assert TrialConfig.from_dict(config.as_dict()) == config
     assert (config.criterion, config.layer, config.stop.enforce, config.seed) == (SNNL(temperature=0.5), "18", True, 4)
+
+
+def test_listed_arms_at_every_point_of_the_grid() -> None:
+    """What no product of axes gives: here a layer and a ratio that go together."""
+    data = SPACE | {
+        "arms": [{"label": "late", "layer": -1, "rounds": 1}, {"layer": 2, "rounds": 2}],
+        "grid": {"pr_c": [0.1, 0.2]},
+    }
+    arms = SweepConfig.from_dict(data).resolved_arms()
+    assert [arm.label for arm in arms] == [
+        *("late, pr_c=0.1", "late, pr_c=0.2"),
+        *("layer=2, rounds=2, pr_c=0.1", "layer=2, rounds=2, pr_c=0.2"),
+    ]
+    assert arms[3].settings == {"layer": 2, "rounds": 2, "pr_c": 0.2}
+    assert [(arm.trials[0].layer.index, arm.trials[0].config.rounds) for arm in arms] == [
+        (8, 1),
+        (8, 1),
+        (2, 2),
+        (2, 2),
+    ]
+    alone = SweepConfig.from_dict(SPACE | {"arms": [{"label": "late", "layer": -1}, {"layer": 2}]}).resolved_arms()
+    assert [arm.label for arm in alone] == ["late", "layer=2"]
+
+
+def test_pick_by_name_or_with_options() -> None:
+    named = TrialConfig.from_dict(TRIAL | {"pick": "significant"})
+    assert (named.pick.rule, named.pick.q, named.pick.null, named.pick.level) == (
+        "significant",
+        0.05,
+        "within_class",
+        0.05,
+    )
+    full = TrialConfig.from_dict(TRIAL | {"pick": {"rule": "significant", "null": "marginal", "q": 0.2}})
+    assert (full.pick.null, full.pick.level) == ("marginal", 0.2)
+    assert TrialConfig.from_dict(TRIAL).pick.level is None
+
+
+def test_a_pick_that_cannot_be_is_refused() -> None:
+    assert "pick.attributes: age is no attribute of the data set; it has tone" in faults_of(
+        space({"pick": {"attributes": ["age"]}})
+    )[0]
+    for criterion in ("magnitude", "random", "none", "activation", "taylor"):
+        fault = faults_of(space({"pick": "significant", "criterion": criterion}))[0]
+        assert f"pick: criterion {criterion} does not look at the groups" in fault

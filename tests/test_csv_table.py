@@ -269,3 +269,27 @@ def test_a_rule_that_makes_one_group_is_refused(tmp_path: Path, rule: dict[str, 
     data_set = CSVTable(str(tmp_path), file="file", label="label", group="group", splits="seeded", **rule)
     with pytest.raises(DataError, match=r"column group gives one group only; its values are 1, 2\."):
         data_set.listed()
+
+
+def test_further_attributes(tmp_path: Path) -> None:
+    """Codes follow the alphabet, and more than two are allowed; who lacks one is dropped, or becomes 1."""
+    header = "picture,finding,tone,part,site"
+    lines = [f"{split}-{site}.png,x,{tone},{split},{site}" for split in SPLITS
+             for tone, site in (("dark", "arm"), ("light", "leg"), ("light", "back"), ("dark", ""))]  # fmt: skip
+    root = table(tmp_path, header, *lines)
+    data_set = CSVTable(root=root, also=("site",), **NAMED)
+    assert data_set.attribute_names == ("tone", "site")
+    rows = data_set.rows()
+    assert rows[rows["split"] == "val"][["tone", "site"]].values.tolist() == [[0, 0], [1, 2], [1, 1]]
+    kept = CSVTable(root=root, also=("site",), unknown_group="as_1", **NAMED).rows()
+    assert kept[kept["split"] == "val"][["tone", "site"]].values.tolist() == [[0, 0], [1, 2], [1, 1], [0, 1]]
+
+
+def test_further_attributes_that_cannot_be(tmp_path: Path) -> None:
+    root = table(tmp_path, "picture,finding,tone,part,site", "a.png,x,dark,train,arm", "b.png,x,light,val,arm")
+    with pytest.raises(ConfigError, match="also: tone is named more than once"):
+        CSVTable(root=root, also=("tone",), **NAMED)
+    with pytest.raises(DataError, match="column site has 1 values; groups need at least two"):
+        CSVTable(root=root, also=("site",), **NAMED).rows()
+    with pytest.raises(DataError, match="nowhere"):
+        CSVTable(root=root, also=("nowhere",), **NAMED).rows()

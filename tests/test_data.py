@@ -18,7 +18,7 @@ from PIL import Image
 from scp_ray.data.base import datasets, table_digest
 from scp_ray.data.fitzpatrick17k import Fitzpatrick17k
 from scp_ray.data.isic2019 import ISIC2019
-from scp_ray.errors import DataError
+from scp_ray.errors import ConfigError, DataError
 
 ISIC_TABLES = {split: f"isic2019_{split}_pretraining.csv" for split in ("train", "val", "test")}
 FITZPATRICK_TABLES = {
@@ -493,3 +493,17 @@ def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
         for name, rows in {"four": moved, "five": same}.items()
     ]
     assert identities[0] != identities[1]
+
+
+def test_isic_by_both(shared: Path) -> None:
+    """The first is the group; a row of the other order is the same picture with its columns swapped."""
+    root = str(shared / "data" / "isic2019_mini")
+    both = ISIC2019(root, also=("age",))
+    assert both.attribute_names == ("sex", "age")
+    assert both.privileged_code == 0
+    rows = both.rows()
+    assert rows["sex"].tolist() == ISIC2019(root).rows()["sex"].tolist()
+    assert rows["age"].tolist() == ISIC2019(root, sensitive="age").rows()["age"].tolist()
+    assert ISIC2019(root, sensitive="age", also=("sex",)).attribute_names == ("age", "sex")
+    with pytest.raises(ConfigError, match="also: sex is named more than once"):
+        ISIC2019(root, also=("sex",))

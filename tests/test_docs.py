@@ -45,7 +45,7 @@ def test_the_search_space_of_the_readme_is_read() -> None:
     (text,) = blocks("README.md", "yaml")
     raw: dict[str, Any] = _load(text, "README.md")
     raw["trial"]["dataset"] = "synthetic"
-    assert [arm.label for arm in SweepConfig.from_dict(raw).arms()] == ["pr_c=0.01", "pr_c=0.02", "pr_c=0.05"]
+    assert [arm.label for arm in SweepConfig.from_dict(raw).resolved_arms()] == ["pr_c=0.01", "pr_c=0.02", "pr_c=0.05"]
 
 
 def test_the_commands_of_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:

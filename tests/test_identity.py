@@ -184,7 +184,7 @@ def test_weights_count_by_their_content_not_by_their_path(tmp_path):
 
 def test_a_whole_number_for_a_number_is_the_same_trial():
     spelled = [{"train": {"lr": one}, "criterion": {"name": "snnl", "temperature": one}} for one in (1, 1.0)]
-    first, second = (SweepConfig.from_dict(space(trial)).arms()[0].trials[0] for trial in spelled)
+    first, second = (SweepConfig.from_dict(space(trial)).resolved_arms()[0].trials[0] for trial in spelled)
     assert (first.base_id, first.trial_id) == (second.base_id, second.trial_id)
 
 
@@ -197,7 +197,7 @@ def test_circumstances_of_a_sweep_do_not_change_its_ids(read):
         "  other: {seeds: [1]}\n"
     )
     plain, same, other = (
-        SweepConfig.from_dict(read(text, profile=profile)).arms()[0].trials[0] for profile in (None, "same", "other")
+        SweepConfig.from_dict(read(text, profile=profile)).resolved_arms()[0].trials[0] for profile in (None, "same", "other")
     )
     assert (same.trial_id, same.base_id, same.config.rounds) == (plain.trial_id, plain.base_id, 2)
     assert other.trial_id != plain.trial_id

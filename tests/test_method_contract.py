@@ -174,7 +174,7 @@ def test_a_sweep_plans_each_base_once_in_order(tmp_path: Path) -> None:
     from scp_ray.config import SweepConfig
 
     space = SPACE | {"trial": TRIAL | {"method": "pupil-of-the-tests"}, "grid": {"pr_c": [0.1, 0.2]}}
-    plan = plan_jobs(SweepConfig.from_dict(space).arms(), Ledger(tmp_path))
+    plan = plan_jobs(SweepConfig.from_dict(space).resolved_arms(), Ledger(tmp_path))
     vanilla, own = pupil().vanilla_id, pupil().base_id
     assert [(job.id, job.requires) for job in plan.to_do[:2]] == [(vanilla, ()), (own, (vanilla,))]
     assert [job.requires for job in plan.to_do[2:]] == [(vanilla, own)] * 2

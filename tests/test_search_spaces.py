@@ -45,7 +45,7 @@ def test_every_shipped_space_is_counted_here():
 @pytest.mark.parametrize(("stem", "profile"), VARIANTS)
 def test_a_shipped_space_has_the_arms_it_says(stem, profile, no_network):
     raw = read_space(stem, profile=profile, overrides=["trial.dataset={name: synthetic, image_size: 64}"])
-    arms = SweepConfig.from_dict(raw).arms()
+    arms = SweepConfig.from_dict(raw).resolved_arms()
     ks, seeds = SHIPPED[stem, profile]
     assert [arm.trials[0].k for arm in arms] == ks
     assert {len(arm.trials) for arm in arms} == {seeds}

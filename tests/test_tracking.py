@@ -84,7 +84,7 @@ def test_a_hanging_tracker_is_left_behind(monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    return plan_jobs(SweepConfig.from_dict(SPACE | {"trial": TRIAL}).arms(), Ledger(tmp_path))
+    return plan_jobs(SweepConfig.from_dict(SPACE | {"trial": TRIAL}).resolved_arms(), Ledger(tmp_path))
 
 
 def base_row(plan: Plan, accuracy: float) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
     config = read_config(options)
     prepare_data(config, decode=not options.dry_run)
-    arms = config.arms()
+    arms = config.resolved_arms()
     ledger = Ledger(sweep_folder(options.out, config.name))
     if options.dry_run:
         plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)

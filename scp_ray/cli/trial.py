@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
     config = read_config(options)
     prepare_data(config)
-    arm = config.arms()[0]
+    arm = config.resolved_arms()[0]
     trial = arm.trials[0]
     arm = replace(arm, trials=(trial,))
     torch.set_num_threads(config.resources.threads)

@@ -59,6 +59,7 @@ def resolve(config: TrialConfig) -> ResolvedTrial:
     prune every channel, and whatever the data set or the weights have to say.
     """
     layer = find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
+    config.pick.check(config.criterion, config.dataset.attribute_names)
     k = config.criterion.count(config.pr_c, layer.channels)
     if k * config.rounds >= layer.channels:
         raise ConfigError(
@@ -106,12 +107,18 @@ def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[st
         "mask": config.mask,
         "fine_tune": _plan_identity(config.fine_tune),
     }
+    if picked := config.pick.identity():
+        identity |= {"pick": picked}
     return identity | ({"stop": asdict(config.stop)} if config.stop.enforce else {})
 
 
 def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
     """Names the first scores of a base model: all arms with this criterion and layer share them."""
-    return _digest({"criterion": spec_of(config.criterion.seeded(config.seed)), "layer": layer.name})
+    picked = config.pick.identity()
+    return _digest(
+        {"criterion": spec_of(config.criterion.seeded(config.seed)), "layer": layer.name}
+        | ({"pick": picked} if picked else {})
+    )
 
 
 def _plan_identity(plan: TrainPlan) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class SweepConfig:
     name: Annotated[str, _NAME]
     trial: dict[str, Any]  # as written: arms are made by overriding paths in it
     grid: dict[str, list[Any]] = field(default_factory=dict)
+    arms: list[dict[str, Any]] = field(default_factory=list)  # what no product of axes gives: overrides, with a label
     seeds: Annotated[list[Annotated[int, Ge(0)]], _SEEDS] = field(default_factory=lambda: [0])
     resources: Resources = field(default_factory=Resources)
     checkpoint_minutes: Annotated[float, Gt(0)] = 10
@@ -74,10 +75,10 @@ class SweepConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> SweepConfig:
         """From plain data, with every arm read once. Raises ConfigError with all faults."""
         faults: Faults = []
-        config = read_fields(cls, data, "", faults, {"trial": _mapping, "grid": _mapping_of_lists})
-        trial, grid = data.get("trial"), data.get("grid", {})
+        config = read_fields(cls, data, "", faults, {"trial": _mapping, "grid": _mapping_of_lists, "arms": _arms})
+        trial, grid = data.get("trial"), _mapping_of_lists(data.get("grid", {}), "grid", [])
         if isinstance(trial, dict):
-            raws = [raw for _, raw in _combinations(trial, _mapping_of_lists(grid, "grid", []), faults)]
+            raws = [raw for *_, raw in _combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)]
             for raw in raws:
                 _read_trial(raw, faults)
             if faults:  # what lies deeper (tables, layers) is told along with it, for what can be read
@@ -89,18 +90,18 @@ class SweepConfig:
 
     def data_sets(self) -> list[DataSet]:
         """Every data set that an arm names, once."""
-        raws = [raw.get("dataset") for _, raw in _combinations(self.trial, self.grid, [])]
+        raws = [raw.get("dataset") for *_, raw in _combinations(self.trial, self.grid, self.arms, [])]
         found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
         return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
 
-    def arms(self) -> list[Arm]:
+    def resolved_arms(self) -> list[Arm]:
         """Every arm with its trials resolved: tables read, layers found, ids made.
 
         Raises ConfigError with all faults of all arms.
         """
         faults: Faults = []
         arms = []
-        for settings, raw in _combinations(self.trial, self.grid, faults):
+        for label, settings, raw in _combinations(self.trial, self.grid, self.arms, faults):
             before = len(faults)
             config = _read_trial(raw, faults)
             _check_deeper(raw, faults)
@@ -113,25 +114,30 @@ class SweepConfig:
             except ScpError as error:
                 faults.append(f"trial: {error}")
             else:
-                arms.append(Arm(arm_label(settings), settings, trials))
+                arms.append(Arm(label, settings, trials))
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
         return arms
 
 
-def _combinations(trial: Raw, grid: Mapping[str, list[Any]], faults: Faults) -> list[tuple[dict[str, Any], Raw]]:
-    """The settings of each arm with the raw trial that they make."""
+def _combinations(
+    trial: Raw, grid: Mapping[str, list[Any]], arms: list[Raw], faults: Faults
+) -> list[tuple[str, dict[str, Any], Raw]]:
+    """The label and settings of each arm with the raw trial that they make: every listed arm at every point of the grid."""
     made = []
-    for values in itertools.product(*grid.values()):
-        settings = dict(zip(grid, values, strict=True))
+    for listed, values in itertools.product(arms or [{}], itertools.product(*grid.values())):
+        overrides = {path: value for path, value in listed.items() if path != "label"}
+        axes = dict(zip(grid, values, strict=True))
         raw = {"trial": copy.deepcopy(trial)}
         try:
-            for axis, value in settings.items():
-                set_path(raw, f"trial.{axis}", value)
+            for path, value in (overrides | axes).items():
+                set_path(raw, f"trial.{path}", copy.deepcopy(value))
         except ConfigError as error:
             faults.extend(error.faults)
         else:
-            made.append((settings, raw["trial"]))
+            names = [listed.get("label") or arm_label(overrides)] if listed else []
+            label = ", ".join([*names, *([arm_label(axes)] if axes or not names else [])])
+            made.append((label, overrides | axes, raw["trial"]))
     return made
 
 
@@ -179,6 +185,19 @@ def _mapping(value: Any, path: str, faults: Faults) -> dict[str, Any]:
     if not isinstance(value, dict):
         faults.append(f"{path}: got {value!r}; allowed is a mapping of a trial's fields.")
         return {}
+    return value
+
+
+def _arms(value: Any, path: str, faults: Faults) -> list[Raw]:
+    if not isinstance(value, list) or not all(isinstance(arm, dict) and {*arm} - {"label"} for arm in value):
+        faults.append(f"{path}: got {value!r}; allowed is a list of mappings of paths below trial to values.")
+        return []
+    labels = [arm.get("label") or arm_label(arm) for arm in value]
+    faults += [
+        f"{path}: two arms are called {label!r}; give each a label of its own."
+        for label in dict.fromkeys(labels)
+        if labels.count(label) > 1
+    ]
     return value
 
 

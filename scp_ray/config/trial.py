@@ -14,10 +14,16 @@ from scp_ray.config.parse import Faults, Reader, Rule, read_fields, read_plugin,
 from scp_ray.criteria.base import Criterion, criteria
 from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError
+from scp_ray.loop.picking import Pick
 from scp_ray.loop.stopping import StopRule, parse_select
 from scp_ray.methods.base import Joined, Method, methods
 from scp_ray.parts import TrainPlan
 from scp_ray.registry import spec_of
+
+
+def read_pick(data: Any, path: str, faults: Faults) -> Pick | None:
+    """The rule alone, or a mapping of its options."""
+    return read_fields(Pick, {"rule": data} if isinstance(data, str) else data, path, faults)
 
 
 def read_method(data: Any, path: str, faults: Faults) -> Method | None:
@@ -47,6 +53,7 @@ _READERS: dict[str, Reader] = {
     "dataset": partial(read_plugin, datasets),
     "backbone": partial(read_plugin, backbones),
     "method": read_method,
+    "pick": read_pick,
     "criterion": partial(read_plugin, criteria),
 }
 
@@ -70,6 +77,7 @@ class TrialConfig:
     backbone: Backbone
     method: Method
     criterion: Criterion
+    pick: Pick = field(default_factory=Pick)
     pr_c: Annotated[float, Gt(0), Lt(1)] | None = None  # share of the layer's original channels pruned per round
     layer: int | str = -1
     rounds: Annotated[int, Ge(0)] = 5
@@ -104,7 +112,7 @@ class TrialConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data that ``from_dict`` reads back."""
-        plain: dict[str, Any] = {key: spec_of(getattr(self, key)) for key in _READERS}
+        plain: dict[str, Any] = {key: spec_of(getattr(self, key)) for key in _READERS if key != "pick"}
         plain |= {"pr_c": self.pr_c, "layer": self.layer, "rounds": self.rounds}
-        plain |= {key: asdict(getattr(self, key)) for key in ("train", "fine_tune", "stop")}
+        plain |= {key: asdict(getattr(self, key)) for key in ("pick", "train", "fine_tune", "stop")}
         return plain | {"select": self.select, "mask": self.mask, "seed": self.seed}

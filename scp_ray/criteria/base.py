@@ -22,6 +22,7 @@ class Criterion:
     batch_size: int = 128
     order: Literal["permuted", "table"] = "permuted"  # one fixed permutation for all, or the table's own order
     last_batch: Literal["half", "drop"] = "half"  # a short last batch counts from half the size on, or never
+    uses_groups: ClassVar[bool] = True  # False: the ranking is the same whoever is in which group
     prunes: ClassVar[bool] = True  # False: a control that leaves every channel in place
 
     def count(self, pr_c: float | None, channels: int) -> int:

@@ -16,6 +16,8 @@ from scp_ray.parts import Batch, Learner, PrunableLayer
 class Magnitude(Criterion):
     """Sum of absolute weights of each output channel (Li et al. 2017)."""
 
+    uses_groups = False
+
     def score(
         self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
     ) -> Tensor:

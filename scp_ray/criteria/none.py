@@ -21,6 +21,7 @@ class NoPruning(Criterion):
     """
 
     prunes = False
+    uses_groups = False
 
     def score(
         self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None

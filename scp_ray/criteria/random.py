@@ -18,6 +18,8 @@ from scp_ray.seeds import derive_seed
 class Random(Criterion):
     """One random ranking of a layer's channels per seed, the same in every round."""
 
+    uses_groups = False
+
     seed: int = 0
 
     def seeded(self, seed: int) -> Criterion:

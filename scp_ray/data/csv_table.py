@@ -10,7 +10,7 @@ import pandas as pd
 
 from scp_ray.data.base import register
 from scp_ray.data.listed import ListedImages
-from scp_ray.data.tables import METADATA, UNKNOWN, Faults, checked_root, counted, first, read_csv
+from scp_ray.data.tables import METADATA, UNKNOWN, Faults, checked_root, counted, first, read_csv, refuse_twice
 from scp_ray.errors import ConfigError, DataError
 
 # what tables of ours call their columns
@@ -39,12 +39,13 @@ class CSVTable(ListedImages):
     suffix: str = ""  # of the files, where the column leaves it out: ".jpg"
     group_threshold: float | None = None
     group_values: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()  # further sensitive columns, for scores by several; codes follow their values' order
     privileged_code: Literal[0, 1] | None = None
 
     @property
     def attribute_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The group's column."""
-        return (self.group,)
+        """The group's column, then the others."""
+        return (self.group, *self.also)
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -53,13 +54,15 @@ class CSVTable(ListedImages):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        refuse_twice(self.attribute_names)
         faults = []
         if self.splits == "published" and not self.split:
             faults.append("split: missing; name the column that says train, val or test, or use splits: seeded.")
         if self.group_threshold is not None and self.group_values:
             faults.append("group_threshold and group_values are both given; keep the one that makes the groups.")
-        if self.group in OWN_COLUMNS:
-            faults.append(f"group: a column named {self.group!r} cannot be told from scp_ray's own; rename it.")
+        for name in self.attribute_names:
+            if name in OWN_COLUMNS:
+                faults.append(f"group: a column named {name!r} cannot be told from scp_ray's own; rename it.")
         if faults:
             raise ConfigError(faults)
 
@@ -72,12 +75,13 @@ class CSVTable(ListedImages):
         if self.split and self.splits == "published":
             faults.check_splits(table[self.split], column=self.split, ids=ids)
         group = self._codes(table[self.group], ids, faults)
+        others = {name: self._codes_by_value(table[name], faults) for name in self.also}
         faults.raise_if_any()
         label = table[self.label].map({name: code for code, name in enumerate(self.class_names)})
         folder = "" if self.images in ("", ".") else self.images.rstrip("/") + "/"
         unit, split = (table.get(column, "") for column in (self.unit, self.split))
         columns = {"id": ids, "file": folder + ids + self.suffix, "unit": unit, "label": label}
-        return pd.DataFrame(columns | {"split": split, self.group: group})
+        return pd.DataFrame(columns | {"split": split, self.group: group} | others)
 
     def _codes(self, values: pd.Series[str], ids: pd.Series[str], faults: Faults) -> pd.Series:
         known = values != ""
@@ -108,6 +112,12 @@ class CSVTable(ListedImages):
             )
         return ones.astype("int64").where(known, UNKNOWN)
 
+    def _codes_by_value(self, values: pd.Series[str], faults: Faults) -> pd.Series:
+        names = sorted(set(values[values != ""]))
+        if len(names) < 2:
+            faults.add(f"column {values.name} has {len(names)} values; groups need at least two. Leave it out of also.")
+        return values.map({"": UNKNOWN} | {name: code for code, name in enumerate(names)}).astype("int64")
+
     def identity(self) -> dict[str, str | int]:
         """Methods that treat the groups differently make other numbers of another privileged group."""
         given = {} if self.privileged_code is None else {"privileged_code": int(self.privileged_code)}
@@ -118,7 +128,7 @@ class CSVTable(ListedImages):
         if not path.is_file():
             raise DataError(f"{path} is not there. Name the table by table_file, relative to {self.root}.")
         optional = {name for name in (self.unit, self.split if self.splits == "published" else "") if name}
-        return read_csv(path, (self.file, self.label, self.group, *sorted(optional)))
+        return read_csv(path, (self.file, self.label, *self.attribute_names, *sorted(optional)))
 
 
 def _some(values: pd.Series[str]) -> str:

@@ -39,7 +39,8 @@ class ListedImages(DataSet):
 
     ``splits``: ``published`` as the tables have them; ``seeded``, dealt anew and stratified by label x group;
     ``leak_free``, the same with no lesion and no duplicate in two splits. ``duplicates: drop`` keeps one of each,
-    of test before val before train. ``strict`` refuses what is otherwise dropped and recorded.
+    of test before val before train. ``strict`` refuses what is otherwise dropped and recorded. ``unknown_group`` says
+    what becomes of a row that has no value for a sensitive attribute, whichever it is.
     """
 
     root: str
@@ -93,14 +94,14 @@ class ListedImages(DataSet):
         Args:
             facts: of each row's file, in the rows' order; None where the images are not looked at.
         """
-        table, group = self.listed().reset_index(drop=True), self.attribute_names[0]
+        table = self.listed().reset_index(drop=True)
         facts = (no_facts(table["file"]) if facts is None else facts).reset_index(drop=True)
         found = facts[["digest", "kind", "rotated", "problem", "truncated"]]
         table = pd.concat([table, found], axis=1)
         table["duplicate"] = duplicates_of(table["id"], facts["alike"])
         table["lesion"] = table["unit"]
         table["unit"] = first_known(table["lesion"], table["duplicate"], table["id"])
-        table["unknown"] = table[group] == UNKNOWN
+        table["unknown"] = (table[list(self.attribute_names)] == UNKNOWN).any(axis=1)
         if self.splits != "published":
             table["split"] = self._dealt(table)
         table["dropped"] = ""
@@ -109,7 +110,7 @@ class ListedImages(DataSet):
         if self.unknown_group == "drop":
             drop_(table, table["unknown"], "unknown group")
         else:
-            table.loc[table["unknown"], group] = 1
+            table[list(self.attribute_names)] = table[list(self.attribute_names)].replace(UNKNOWN, 1)
         if self.duplicates == "drop":
             drop_(table, repeated(table), "duplicate")
         return table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scp_ray.errors import DataError
+from scp_ray.errors import ConfigError, DataError
 from scp_ray.parts import SPLITS
 
 METADATA = "metadata.csv"
@@ -124,3 +124,9 @@ def first(names: Sequence[str] | pd.Series[str]) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(name or "without a name" for name in list(names)[:SHOWN])
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def refuse_twice(names: tuple[str, ...]) -> None:
+    """Raises ConfigError for an attribute that is named more than once."""
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigError(f"also: {', '.join(twice)} is named more than once; name each sensitive attribute once.")

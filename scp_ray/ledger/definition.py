@@ -87,7 +87,7 @@ def data_key(identity: Mapping[str, Any]) -> str:
 
 
 def _arm_entry(arm: Arm) -> dict[str, Any]:
-    config = arm.trials[0].config.as_dict()
+    config = json.loads(json.dumps(arm.trials[0].config.as_dict()))  # as it is read back: lists, no tuples
     del config["seed"]
     return {
         "label": arm.label,

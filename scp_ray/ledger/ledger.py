@@ -25,9 +25,9 @@ from scp_ray.ledger.lease import holds
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
 from scp_ray.ledger.states import States
 from scp_ray.maths.report import FairnessReport, fairness_report
+from scp_ray.parts import ChannelScores, FairnessData
 
 if TYPE_CHECKING:
-    from scp_ray.parts import FairnessData
     from scp_ray.trial import Result
 
 Row = dict[str, Any]
@@ -119,17 +119,22 @@ class Ledger:
         attribute = columns[columns.index("label") + 1]  # the primary one comes first
         return fairness_report(val["label"], val["prediction"], val[attribute], num_classes=num_classes)
 
-    def scores(self, base_id: str, scores_id: str) -> Tensor | None:
+    def scores(self, base_id: str, scores_id: str) -> ChannelScores | None:
         """First scores of a base model, where an arm has made them."""
         path = self.base_folder(base_id) / "scores" / f"{scores_id}.parquet"
-        return torch.tensor(read_table(path)["score"].to_numpy(np.float32, copy=True)) if path.exists() else None
+        if not path.exists():
+            return None
+        table = read_table(path)
+        scores = torch.tensor(table["score"].to_numpy(np.float32, copy=True))
+        return ChannelScores(scores, torch.tensor(table["p"].to_numpy(copy=True)) if "p" in table else None)
 
-    def save_scores(self, base_id: str, scores_id: str, scores: Tensor) -> None:
+    def save_scores(self, base_id: str, scores_id: str, scores: ChannelScores) -> None:
         """Two trials at once write the same content."""
         self.check_lease()
         path = self.base_folder(base_id) / "scores" / f"{scores_id}.parquet"
-        channel = np.arange(len(scores), dtype=np.int32)
-        write_table(path, pa.table({"channel": channel, "score": scores.numpy().astype(np.float32)}))
+        channel = np.arange(len(scores.scores), dtype=np.int32)
+        columns: dict[str, Any] = {"channel": channel, "score": scores.scores.numpy().astype(np.float32)}
+        write_table(path, pa.table(columns if scores.p is None else columns | {"p": scores.p.double().numpy()}))
 
     # -- trials ---------------------------------------------------------------------------------------------------
 

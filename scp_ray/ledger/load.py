@@ -106,7 +106,13 @@ def _standing(
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """Axis values as columns; a plug-in with options by its name."""
-    return {axis: value["name"] if isinstance(value, dict) else value for axis, value in settings.items()}
+    return {axis: _name(value) for axis, value in settings.items()}
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, list):
+        return "-".join(str(_name(part)) for part in value)
+    return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
 def _concatenated(paths: Iterable[Path], **added: list[str]) -> pd.DataFrame:

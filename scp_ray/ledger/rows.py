@@ -17,7 +17,7 @@ from scp_ray.maths.report import FairnessReport
 
 if TYPE_CHECKING:
     from scp_ray.config import ResolvedTrial, TrialConfig
-    from scp_ray.parts import Evaluation, FairnessData
+    from scp_ray.parts import ChannelScores, Evaluation, FairnessData
     from scp_ray.trial import Result
 
 # Columns that tell when, where and how fast: two runs of one trial differ in these alone.
@@ -124,16 +124,17 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return table
 
 
-def channels_table(index: int, scores: Any, channels: Sequence[int], keep: Any) -> pa.Table:
-    """A row per channel of one round: its score, whether it was pruned in this round, whether it is left."""
-    count = len(scores)
+def channels_table(index: int, scores: ChannelScores, channels: Sequence[int], keep: Any) -> pa.Table:
+    """A row per channel of one round: its score and p-value, whether it went in this round, whether it is left."""
+    count = len(scores.scores)
     pruned = np.zeros(count, dtype=bool)
     pruned[list(channels)] = True
     return pa.table(
         {
             "round": np.full(count, index, dtype=np.int32),
             "channel": np.arange(count, dtype=np.int32),
-            "score": np.asarray(scores, dtype=np.float32),
+            "score": np.asarray(scores.scores, dtype=np.float32),
+            "p": np.full(count, np.nan) if scores.p is None else np.asarray(scores.p, dtype=np.float64),
             "pruned": pruned,
             "kept": np.asarray(keep, dtype=bool),
         }

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scp_ray.errors import BackboneError
+from scp_ray.errors import BackboneError, ScoreError
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import Feed, fit_epochs
+from scp_ray.loop.picking import Scorer
 from scp_ray.loop.stopping import Standing, StopRule, stop_reason
-from scp_ray.maths.channels import lowest_channels
+from scp_ray.maths.channels import lowest_channels, pick_significant
 from scp_ray.maths.masks import mask_channels_, parameter_mask
-from scp_ray.parts import Batch, Epoch, Evaluation, Learner, PrunableLayer, PruneEpoch, Round, TrainPlan
+from scp_ray.parts import Batch, ChannelScores, Epoch, Evaluation, Learner, PrunableLayer, PruneEpoch, Round, TrainPlan
 from scp_ray.seeds import derive_seed
 
-Scorer = Callable[[Learner, PrunableLayer], Tensor]
 Calibrate = Callable[[Learner, Evaluation], bool]
 
 
@@ -35,6 +35,7 @@ class PrunePlan:
     rounds: int
     fine_tune: TrainPlan
     stop: StopRule = field(default_factory=StopRule)
+    level: float | None = None  # false discovery rate: only channels that are significant at it go
     mask_bias: bool = True  # False keeps a pruned convolution's bias, as the released code does
 
 
@@ -45,7 +46,7 @@ class RoundUnderWay:
     index: int
     epoch: int  # epochs of fine-tuning done
     channels: Tensor
-    scores: Tensor
+    scores: ChannelScores
     optimizers: Mapping[str, Any]  # state dicts
     means: dict[str, float] = field(default_factory=dict)
 
@@ -95,7 +96,7 @@ def prune_steps(
     Args:
         learner: trained; pruned in place.
         layer: one of ``learner.layers``.
-        score: (C,) scores of the layer, low = prune first; called once a round, on the model as it then is.
+        score: scores of the layer, low = prune first; called once a round, on the model as it then is.
         train: batches of an epoch, by its seed and number.
         val: validation batches, iterated once a round.
         plan: how many channels, rounds and epochs, and when to stop.
@@ -113,12 +114,12 @@ def prune_steps(
             done = resume
         else:
             done = _prune(learner, layer, score, plan, index)
-            yield _epoch(Epoch(0, plan.fine_tune.epochs, {}, {}), done)
+            yield _epoch(Epoch(0, _epochs(plan, done), {}, {}), done)
         pruned, means = time.perf_counter(), done.means
         for epoch in fit_epochs(
             learner,
             train,
-            plan.fine_tune,
+            replace(plan.fine_tune, epochs=_epochs(plan, done)),
             seed=derive_seed(seed, "fine_tune", index),
             start=done.epoch,
             optimizers=done.optimizers,
@@ -133,7 +134,9 @@ def prune_steps(
         reason = stop_reason(standings[0], standings[-2], standings[-1], plan.stop)
         keep = kept_channels(learner, layer)
         exhausted = plan.k > 0 and int(keep.sum()) <= plan.k and index < plan.rounds
-        stopped = exhausted or (bool(reason) and plan.stop.enforce)
+        if nothing := plan.k > 0 and len(done.channels) == 0:
+            reason = f"significance: no channel separates the groups beyond chance at q {plan.level:g}; none was pruned"
+        stopped = exhausted or nothing or (bool(reason) and plan.stop.enforce)
         yield Round(
             index=index,
             channels=tuple(done.channels.tolist()),
@@ -158,17 +161,28 @@ def prune_steps(
 def _prune(learner: Learner, layer: PrunableLayer, score: Scorer, plan: PrunePlan, index: int) -> RoundUnderWay:
     if plan.k == 0:
         none = torch.empty(0, dtype=torch.long)
-        return RoundUnderWay(index, 0, none, torch.full((layer.channels,), float("nan")), {})
+        return RoundUnderWay(index, 0, none, ChannelScores(torch.full((layer.channels,), float("nan"))), {})
     pruned = (~kept_channels(learner, layer)).nonzero().flatten()
     if layer.channels - len(pruned) <= plan.k:
         raise BackboneError(
             f"layer {layer.name} has {layer.channels - len(pruned)} of {layer.channels} channels left, and pruning "
             f"{plan.k} would leave none. Lower pr_c or the number of rounds."
         )
-    scores = score(learner, layer)
-    channels = lowest_channels(scores, plan.k, spare=pruned)
+    given = score(learner, layer)
+    scores = given if isinstance(given, ChannelScores) else ChannelScores(given)
+    if plan.level is None:
+        channels = lowest_channels(scores.scores, plan.k, spare=pruned)
+    elif scores.p is None:
+        raise ScoreError("the loop is to prune significant channels only, and the scorer gives no p-values.")
+    else:
+        channels = pick_significant(scores.scores, scores.p, plan.k, plan.level, spare=pruned)
     apply_channel_mask_(learner, layer, channels, bias=plan.mask_bias)
     return RoundUnderWay(index, 0, channels, scores, {})
+
+
+def _epochs(plan: PrunePlan, done: RoundUnderWay) -> int:
+    """None where nothing was significant: what is not pruned is not trained on."""
+    return 0 if plan.k > 0 and len(done.channels) == 0 else plan.fine_tune.epochs
 
 
 def _epoch(epoch: Epoch, done: RoundUnderWay) -> PruneEpoch:
@@ -186,10 +200,16 @@ def _epoch(epoch: Epoch, done: RoundUnderWay) -> PruneEpoch:
 def apply_channel_mask_(
     learner: Learner, layer: PrunableLayer, channels: Tensor | Sequence[int], *, bias: bool = True
 ) -> None:
-    """Silence channels of a layer for good: weight rows, bias and the affine part of the norms it feeds."""
+    """Silence channels of a layer for good, and what goes with them.
+
+    That is: weight rows, bias, the affine part of the norms that the layer alone feeds, and the same channels of the
+    depthwise convolutions that it alone feeds. ``bias`` False keeps the biases of the convolutions.
+    """
     network = learner.network
     norms = [network.get_submodule(name) for name in layer.norms]
     mask_channels_(network.get_submodule(layer.name), norms, channels, bias=bias)
+    for name in layer.followers:
+        mask_channels_(network.get_submodule(name), [], channels, bias=bias)
 
 
 def kept_channels(learner: Learner, layer: PrunableLayer) -> Tensor:

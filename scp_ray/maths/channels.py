@@ -8,6 +8,8 @@ from decimal import ROUND_HALF_UP, Decimal
 import torch
 from torch import Tensor
 
+from scp_ray.maths.null import significant
+
 
 def channels_per_round(pr_c: float, channels: int) -> int:
     """k = max(1, round half up(pr_c * C)) with C the original channel count: the same k in every round.
@@ -40,3 +42,23 @@ def lowest_channels(scores: Tensor, k: int, *, spare: Sequence[int] | Tensor = (
         raise ValueError(f"scores of channels {candidates[values.isnan()].tolist()} are NaN; they cannot be ranked.")
     order = torch.sort(values, stable=True).indices[:k]
     return candidates[order].sort().values
+
+
+def pick_significant(scores: Tensor, p: Tensor, k: int, q: float, *, spare: Sequence[int] | Tensor = ()) -> Tensor:
+    """Indices of the at most k lowest scores among the significant channels, ascending by index; may be empty.
+
+    Args:
+        scores: (C,), no NaN among the significant ones.
+        p: (C,) p-values of the scores.
+        k: how many at most.
+        q: false discovery rate over the channels that are not spare (``significant``).
+        spare: channels that are neither tested nor chosen.
+
+    Raises ValueError for a negative k, other shapes, or p or q out of range.
+    """
+    if scores.shape != p.shape or k < 0:
+        raise ValueError(f"needs k >= 0 and as many p as scores; got {k}, {tuple(p.shape)}, {tuple(scores.shape)}.")
+    chosen = torch.ones(len(scores), dtype=torch.bool)
+    chosen[torch.as_tensor(spare, dtype=torch.long).cpu()] = False
+    chosen[chosen.clone()] = significant(p.detach().cpu()[chosen], q)
+    return lowest_channels(scores, min(k, int(chosen.sum())), spare=(~chosen).nonzero().flatten())

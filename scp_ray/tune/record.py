@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
+from scp_ray.assembly import State, local_scores
 from scp_ray.config import ResolvedTrial, TrialConfig
 from scp_ray.config.identity import base_id as id_of_base
 from scp_ray.config.identity import data_identity, scores_id, with_method
@@ -22,8 +22,8 @@ from scp_ray.loop.stopping import Standing, select_round, stop_reasons
 from scp_ray.maths.report import FairnessReport
 from scp_ray.methods.base import all_needs
 from scp_ray.methods.vanilla import Vanilla
-from scp_ray.parts import FairnessData, Learner, PrunableLayer
-from scp_ray.trial import BaseModel, State, Step, local_scores, run_trial, train_base
+from scp_ray.parts import ChannelScores, FairnessData, Learner, PrunableLayer
+from scp_ray.trial import BaseModel, Step, run_trial, train_base
 
 
 def record_base(config: TrialConfig, ledger: Ledger, *, device: torch.device, checkpoint_s: float = 600) -> Row:
@@ -142,7 +142,7 @@ def _shared_scores(
     device: torch.device,
     learner: Learner,
     layer: PrunableLayer,
-) -> Tensor:
+) -> ChannelScores:
     """Scores of the unpruned base are made once and shared by all arms; later ones are the trial's own."""
     if not bool(kept_channels(learner, layer).all()):
         return local_scores(trial.config, data, device, learner, layer)
