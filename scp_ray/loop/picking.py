@@ -107,7 +107,10 @@ def score_channels(
         combined = combined_rank(observed, "mean" if pick.combine == "mean_rank" else "worst", spare=spare).float()
     if pick.rule == "lowest":
         return ChannelScores(combined)
-    p = torch.stack([p_values(part[0], part[1:], spare=spare) for part in scores])
+    # a labelling's group counts in each batch move the scores of all channels together: taken for what it is, an offset
+    free = torch.ones(observed.shape[1], dtype=torch.bool).index_fill(0, spare, False)
+    centred = [part - part[:, free].median(1, keepdim=True).values for part in scores]
+    p = torch.stack([p_values(part[0], part[1:], spare=spare) for part in centred])
     return ChannelScores(combined, combined_p(p))
 
 
