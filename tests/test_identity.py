@@ -197,7 +197,8 @@ def test_circumstances_of_a_sweep_do_not_change_its_ids(read):
         "  other: {seeds: [1]}\n"
     )
     plain, same, other = (
-        SweepConfig.from_dict(read(text, profile=profile)).resolved_arms()[0].trials[0] for profile in (None, "same", "other")
+        SweepConfig.from_dict(read(text, profile=profile)).resolved_arms()[0].trials[0]
+        for profile in (None, "same", "other")
     )
     assert (same.trial_id, same.base_id, same.config.rounds) == (plain.trial_id, plain.base_id, 2)
     assert other.trial_id != plain.trial_id

@@ -18,7 +18,7 @@ from scp_ray.backbones.layers import find_layer
 from scp_ray.config.trial import TrialConfig
 from scp_ray.data.base import DataSet
 from scp_ray.errors import ConfigError
-from scp_ray.methods.base import Method
+from scp_ray.methods.base import Method, all_needs
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import Network, PrunableLayer, TrainPlan
 from scp_ray.registry import spec_of
@@ -58,7 +58,10 @@ def resolve(config: TrialConfig) -> ResolvedTrial:
     Raises UnknownNameError for a layer that does not exist (all are listed), ConfigError where the rounds would
     prune every channel, and whatever the data set or the weights have to say.
     """
-    layer = find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
+    network = outline(config.backbone, config.dataset.image_size)
+    layer = find_layer(network.layers, config.layer)
+    for method in (*all_needs(config.method), config.method):
+        method.check(network, config.dataset.plugin_name, config.dataset.privileged_code)
     config.pick.check(config.criterion, config.dataset.attribute_names)
     k = config.criterion.count(config.pr_c, layer.channels)
     if k * config.rounds >= layer.channels:

@@ -76,7 +76,8 @@ def read_value(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     """One value, checked strictly: no text taken for a number, no NaN, no infinity."""
     if dataclasses.is_dataclass(kind):
         return read_fields(kind, value, path, faults)  # type: ignore[arg-type]
-    is_tuple = get_origin(kind) is tuple and isinstance(value, list)  # YAML has no tuples
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    is_tuple = isinstance(value, list) and any(get_origin(each) is tuple for each in kinds)  # YAML has no tuples
     try:
         checked = _adapter(kind).validate_python(tuple(value) if is_tuple else value)
         fits = all(rule.holds(checked) for rule in _rules(kind))

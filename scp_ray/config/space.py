@@ -123,7 +123,7 @@ class SweepConfig:
 def _combinations(
     trial: Raw, grid: Mapping[str, list[Any]], arms: list[Raw], faults: Faults
 ) -> list[tuple[str, dict[str, Any], Raw]]:
-    """The label and settings of each arm with the raw trial that they make: every listed arm at every point of the grid."""
+    """Label, settings and raw trial of each arm: every listed one at every point of the grid."""
     made = []
     for listed, values in itertools.product(arms or [{}], itertools.product(*grid.values())):
         overrides = {path: value for path, value in listed.items() if path != "label"}

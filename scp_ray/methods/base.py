@@ -26,6 +26,15 @@ class Method:
         """Methods whose trained learners ``build`` needs first (a teacher, say)."""
         return ()
 
+    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+        """Raises ConfigError for a backbone or data set that the method cannot work with: before anything starts.
+
+        Args:
+            network: an outline of the backbone, on the meta device.
+            data_name: of the data set.
+            privileged_code: of the data set's primary attribute; None where nobody said.
+        """
+
     def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         """An untrained learner.
 
@@ -110,6 +119,10 @@ class Joined(Method):
     def needs(self) -> tuple[Method, ...]:
         """The trained first."""
         return (self.first,)
+
+    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+        """What the second cannot work with; the first, which is needed, is asked by itself."""
+        self.second.check(network, data_name, privileged_code)
 
     def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         """The first's trained learner, ready for the second."""

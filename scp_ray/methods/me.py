@@ -80,14 +80,19 @@ class MultiExit(Method):
         if not self.thresholds:
             raise ConfigError("thresholds: got none; at least one has to be there to choose from.")
 
-    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
-        """Raises ConfigError for a backbone that names no stages, or images too small for an exit."""
-        network, image = backbone(), data.splits["train"].image[:1].float().div(255)
+    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+        """Refuses a backbone without stages, and as many weights as there are no exits for."""
         if not network.stages:
             raise ConfigError(
                 f"method: me puts a classifier after each stage, and backbone {network.name} names none. "
                 "Choose vgg11, vgg11-bn, resnet18 or tiny."
             )
+        self._weights(network)
+
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+        """Raises ConfigError for a backbone that names no stages, or images too small for an exit."""
+        network, image = backbone(), data.splits["train"].image[:1].float().div(255)
+        self.check(network, data.name, data.privileged_code)
         with evaluating(network.module), torch.no_grad():
             maps, _ = outputs_of(network.module, network.stages, image)
         smallest = min(min(part.shape[2:]) for part in maps)
