@@ -87,19 +87,18 @@ def test_pruned_channels_are_not_tested() -> None:
 
 
 def test_images_of_a_lesion_are_permuted_as_one() -> None:
-    """Eight copies of each picture: as 512 single images noise looks like evidence, as 64 lesions it does not."""
-    planted = Planted(4, tied=0.5, shown=0.0)
-    lesion = torch.arange(512) // 8
-    for part in ("label", "group", "image"):
-        setattr(planted, part, getattr(planted, part)[::8].repeat_interleave(8, 0))
-    planted.attributes = planted.group[:, None]
-    order = torch.randperm(512, generator=torch.Generator().manual_seed(9))
-    for part in ("label", "group", "image", "attributes"):
-        setattr(planted, part, getattr(planted, part)[order])
-    singly = planted.scores(Pick("significant", permutations=40), [0]).p
-    whole = planted.scores(Pick("significant", permutations=40), [0], unit=lesion[order]).p
-    assert (singly < 0.01).float().mean() > 0.5
-    assert (whole < 0.01).float().mean() < 0.2
+    """Eight copies of each picture of noise: as 512 single images some look like evidence, as 64 lesions none does."""
+    low = {"singly": 0, "whole": 0}
+    for seed in range(4, 8):
+        planted = Planted(seed, tied=0.5, shown=0.0)
+        order = torch.randperm(512, generator=torch.Generator().manual_seed(9))
+        for part in ("label", "group", "image"):
+            setattr(planted, part, getattr(planted, part)[::8].repeat_interleave(8, 0)[order])
+        planted.attributes = planted.group[:, None]
+        for how, unit in (("singly", torch.arange(512)), ("whole", (torch.arange(512) // 8)[order])):
+            p = planted.scores(Pick("significant", permutations=40), [0], unit=unit).p
+            low[how] += int((p < 0.01).sum())
+    assert low["singly"] >= 5 and low["whole"] <= 1  # of 48, where 0.5 is expected
 
 
 def test_several_attributes() -> None:
