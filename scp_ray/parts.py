@@ -99,7 +99,7 @@ class Network(NamedTuple):
     module: nn.Module
     layers: tuple[PrunableLayer, ...]
     stages: tuple[str, ...] = ()  # modules whose outputs are the stages', in order; empty where the backbone has none
-    name: str = ""  # the backbone's plug-in name
+    name: str = ""  # what messages call the backbone
 
 
 class ChannelScores(NamedTuple):

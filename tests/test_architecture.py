@@ -26,7 +26,13 @@ FLOORS = {
     **dict.fromkeys(("tracking", "tune", "report", "export"), 4.0),
     **dict.fromkeys(("cli",), 5.0),
 }
-SAME_FLOOR = {("maths", "errors"), ("registry", "errors"), ("disk", "errors"), ("activations", "parts"), ("trial", "assembly")}
+SAME_FLOOR = {
+    ("maths", "errors"),
+    ("registry", "errors"),
+    ("disk", "errors"),
+    ("activations", "parts"),
+    ("trial", "assembly"),
+}
 ONLY_IN = {"ray": "tune", "optuna": "tune", "mlflow": "tracking", "matplotlib": "report", "plotly": "report"}
 MATHS_MAY_IMPORT = {"torch", "numpy", "scp_ray", *sys.stdlib_module_names}
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
+import re
 import urllib.error
 from dataclasses import dataclass
 from functools import cache
@@ -11,24 +13,34 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision import models
 
 from scp_ray.activations import layer_output
 from scp_ray.backbones.base import Backbone, backbones
 from scp_ray.backbones.layers import find_layer, trace_layers
+from scp_ray.config.parse import read_plugin
 from scp_ray.errors import BackboneError, UnknownNameError
+from scp_ray.modes import drawing_from
 from scp_ray.parts import Batch, Learner, PrunableLayer
+from scp_ray.registry import spec_of
 
-Tiny, ResNet18, VGG11 = (backbones.get(name) for name in ("tiny", "resnet18", "vgg11"))
+Tiny, ResNet18, VGG11, VGG11BN, Torchvision = (
+    backbones.get(name) for name in ("tiny", "resnet18", "vgg11", "vgg11-bn", "torchvision")
+)
+
+
+def made(name):
+    return Torchvision("mobilenet_v3_small") if name == "torchvision" else backbones.get(name)()
 
 
 @cache
 def built(name, seed=0):
     """A network that no test changes."""
-    return backbones.get(name)().build(9, image_size=96, seed=seed)
+    return made(name).build(9, image_size=96, seed=seed)
 
 
 def outline(name, size=96):
-    return backbones.get(name)().outline(9, image_size=size)
+    return made(name).outline(9, image_size=size)
 
 
 def equal_states(a, b):
@@ -45,6 +57,28 @@ def test_vgg11_layers():
     widths = [64, 128, 256, 256, 512, 512, 512, 512]
     expected = [PrunableLayer(i, n, c, ()) for i, (n, c) in enumerate(zip(names, widths, strict=True), start=1)]
     assert list(outline("vgg11").layers) == expected
+
+
+def test_vgg11_bn_layers():
+    """A batch norm after each convolution moves the indices."""
+    indices, widths = (0, 4, 8, 11, 15, 18, 22, 25), [64, 128, 256, 256, 512, 512, 512, 512]
+    rows = zip(range(1, 9), indices, widths, strict=True)
+    expected = [PrunableLayer(i, f"features.{n}", c, (f"features.{n + 1}",)) for i, n, c in rows]
+    assert list(outline("vgg11-bn").layers) == expected
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11-bn"])
+def test_stages_of_vgg11_are_its_pools(name):
+    """All but the first: maps of 1/4, 1/8, 1/16 and 1/32 per side."""
+    network = outline(name, 64)
+    pools = [n for n, part in network.module.named_modules() if isinstance(part, nn.MaxPool2d)]
+    assert network.stages == tuple(pools[1:])
+    sizes = []
+    for stage in network.stages:
+        part = network.module.get_submodule(stage)
+        part.register_forward_hook(lambda _, given, output: sizes.append(tuple(output.shape[1:])))
+    network.module(torch.zeros(1, 3, 64, 64, device="meta"))
+    assert sizes == [(128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)]
 
 
 def test_resnet18_layers():
@@ -66,7 +100,14 @@ def test_tiny_layers():
 
 @pytest.mark.parametrize(
     ("name", "size", "side"),
-    [("tiny", 96, 6), ("tiny", 64, 4), ("vgg11", 128, 8), ("vgg11", 224, 14), ("resnet18", 128, 4)],
+    [
+        ("tiny", 96, 6),
+        ("tiny", 64, 4),
+        ("vgg11", 128, 8),
+        ("vgg11", 224, 14),
+        ("vgg11-bn", 128, 8),
+        ("resnet18", 128, 4),
+    ],
 )
 def test_size_of_the_last_map(name, size, side):
     """tiny and VGG halve 4 times before it, ResNet 5 times."""
@@ -134,12 +175,13 @@ def test_build_does_not_depend_on_the_image_size():
     assert small.layers == built("tiny").layers
 
 
-def test_the_default_generator_is_left_as_it_was():
+@pytest.mark.parametrize("backbone", [Tiny(), Torchvision("regnet_x_400mf")])
+def test_the_default_generator_is_left_as_it_was(backbone):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    Tiny().build(9, image_size=96, seed=0)
-    Tiny().outline(9, image_size=96)
+    backbone.build(9, image_size=96, seed=0)
+    backbone.outline(9, image_size=96)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -270,8 +312,10 @@ def test_digest_of_a_file_follows_its_content(tmp_path):
 
 def test_digests_without_a_file():
     """torchvision writes the first digits of the file's SHA-256 into its name."""
-    assert Tiny().weights_digest() == VGG11().weights_digest() == "none"
+    assert Tiny().weights_digest() == VGG11().weights_digest() == Torchvision("resnet50").weights_digest() == "none"
     assert VGG11(weights="imagenet").weights_digest() == "imagenet-vgg11-8a719046"
+    assert VGG11BN(weights="imagenet").weights_digest() == "imagenet-vgg11_bn-6002323d"
+    assert Torchvision("densenet121", "imagenet").weights_digest() == "imagenet-densenet121-a639ec97"
     assert ResNet18(weights="imagenet").weights_digest() == "imagenet-resnet18-f37072fd"
 
 
@@ -288,20 +332,137 @@ def no_network(monkeypatch, tmp_path):
 
 
 @pytest.mark.usefixtures("no_network")
-@pytest.mark.parametrize(("name", "file"), [("vgg11", "vgg11-8a719046.pth"), ("resnet18", "resnet18-f37072fd.pth")])
-def test_imagenet_without_a_network(name, file):
+@pytest.mark.parametrize(
+    ("backbone", "file"),
+    [
+        (VGG11(weights="imagenet"), "vgg11-8a719046.pth"),
+        (VGG11BN(weights="imagenet"), "vgg11_bn-6002323d.pth"),
+        (ResNet18(weights="imagenet"), "resnet18-f37072fd.pth"),
+        (Torchvision("convnext_tiny", weights="imagenet"), "convnext_tiny-983f1562.pth"),
+    ],
+)
+def test_imagenet_without_a_network(backbone, file):
     with pytest.raises(BackboneError) as caught:
-        backbones.get(name)(weights="imagenet").build(9, image_size=96, seed=0)
+        backbone.build(9, image_size=96, seed=0)
     text = str(caught.value)
     assert "the network is down" in text
     assert f"bring {file} from elsewhere and set weights: PATH to it" in text
 
 
 @pytest.mark.usefixtures("no_network")
-def test_imagenet_where_there_is_none():
-    for ask in (lambda tiny: tiny.build(9, image_size=96, seed=0), lambda tiny: tiny.weights_digest()):
-        with pytest.raises(BackboneError, match=r"imagenet is not to be had.*Allowed: 'none' or a path"):
-            ask(Tiny(weights="imagenet"))
+@pytest.mark.parametrize(
+    ("backbone", "of"),
+    [(Tiny(weights="imagenet"), "this backbone"), (Torchvision("regnet_y_128gf", "imagenet"), "regnet_y_128gf")],
+)
+def test_imagenet_where_there_is_none(backbone, of):
+    """torchvision has regnet_y_128gf with other weights alone."""
+    for ask in (lambda backbone: backbone.check_weights(), lambda backbone: backbone.weights_digest()):
+        with pytest.raises(BackboneError, match=f"imagenet is not to be had for {of}.*Allowed: 'none' or a path"):
+            ask(backbone)
+
+
+@pytest.mark.parametrize("classes", [9, 5])
+def test_weights_of_a_file_for_vgg11_bn(tmp_path, classes):
+    shapes = {key: value.shape for key, value in VGG11BN().sketch(9).state_dict().items()}
+    # one number each, so that the file is small
+    state = {key: torch.full((), 1.0 + index).expand(shape) for index, (key, shape) in enumerate(shapes.items())}
+    torch.save(state, tmp_path / "w.pt")
+    module = VGG11BN(weights=str(tmp_path / "w.pt")).build(classes, image_size=64, seed=0).module
+    loaded = module.state_dict()
+    head = {"classifier.6.weight", "classifier.6.bias"} if classes != 9 else set()
+    assert module.classifier[6].out_features == classes
+    assert all((loaded[key] == state[key]).all() for key in state.keys() - head)
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v3_small", "efficientnet_b0", "shufflenet_v2_x0_5", "regnet_x_400mf"])
+@pytest.mark.parametrize("classes", [9, 5])
+def test_weights_of_a_file_for_torchvision(tmp_path, model, classes):
+    """As torchvision itself saves them; the head is fresh where the number of classes is another."""
+    with drawing_from(3):
+        state = models.get_model(model, weights=None, num_classes=9).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    backbone = Torchvision(model, weights=str(tmp_path / "w.safetensors"))
+    module = backbone.build(classes, image_size=64, seed=0).module
+    loaded = module.state_dict()
+    head = [key for key, value in state.items() if value.shape[:1] == (9,)]
+    assert len(head) == 2
+    assert all(loaded[key].shape[0] == classes for key in head)
+    body = state.keys() - (set(head) if classes != 9 else set())
+    assert all(torch.equal(loaded[key], state[key]) for key in body)
+    assert backbone.weights_digest() == hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest()
+
+
+def test_densenet_files_with_the_names_of_its_first_version(tmp_path):
+    """Such as norm.1 for norm1: torchvision's own ImageNet file of densenet121 has them."""
+    with drawing_from(3):
+        state = models.densenet121(num_classes=9).state_dict()
+    old = {re.sub(r"(denselayer\d+\.[a-z]+)([12])", r"\1.\2", key): value for key, value in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    network = Torchvision("densenet121", weights=str(tmp_path / "old.pth")).build(9, image_size=64, seed=0)
+    assert equal_states(network.module.state_dict(), state)
+
+
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+def test_auxiliary_classifiers_are_left_out(tmp_path, model):
+    """A file may hold them, as the ImageNet ones do; training gives one tensor of logits."""
+    with torch.device("meta"):
+        full = models.get_model(model, weights=None, num_classes=9, aux_logits=True, init_weights=True).state_dict()
+    state = {key: torch.full((), 0.5).to(value.dtype).expand(value.shape) for key, value in full.items()}
+    torch.save(state, tmp_path / "w.pt")
+    module = Torchvision(model, weights=str(tmp_path / "w.pt")).build(9, image_size=96, seed=0).module
+    loaded = module.state_dict()
+    assert {key.split(".")[0] for key in state.keys() - loaded.keys()} in ({"aux1", "aux2"}, {"AuxLogits"})
+    assert all((loaded[key] == state[key]).all() for key in loaded)
+    assert module.train()(torch.rand(2, 3, 96, 96)).shape == (2, 9)
+
+
+def test_a_state_that_says_no_version_does_not_fit_mnasnet(tmp_path):
+    """torchvision raises a ValueError of its own there."""
+    with torch.device("meta"):
+        state = models.mnasnet0_5(num_classes=9).state_dict()
+    save_file({key: torch.zeros(value.shape) for key, value in state.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(BackboneError, match=r"w\.safetensors do not fit torchvision mnasnet0_5"):
+        Torchvision("mnasnet0_5", weights=str(tmp_path / "w.safetensors")).build(9, image_size=64, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (
+            "densnet121",
+            "only torchvision's classification CNNs can be named) 'densnet121' not found. Did you mean 'dense",
+        ),
+        ("fcn_resnet50", "'fcn_resnet50' not found"),
+        ("vit_b_16", "model: vit_b_16 is a vision transformer"),
+        ("swin_v2_t", "model: swin_v2_t is a vision transformer"),
+        ("maxvit_t", "model: maxvit_t is a vision transformer"),
+        ("squeezenet1_1", "model: squeezenet1_1 classifies by a convolution"),
+    ],
+)
+def test_models_that_are_not_offered(model, text):
+    faults = []
+    assert read_plugin(backbones, {"name": "torchvision", "model": model}, "trial.backbone", faults) is None
+    assert len(faults) == 1
+    assert faults[0].startswith("trial.backbone.model")
+    assert text in faults[0]
+
+
+def test_every_offered_model_classifies_by_a_linear_layer_and_without_attention():
+    """Read off torchvision's own classes; regnets cannot be made without memory, so two stand for them."""
+    module = importlib.import_module("scp_ray.backbones.torchvision")
+    names = [name for name in module.offered() if not name.startswith("regnet")]
+    assert len(names) == 80 - 15 - 12 - 2  # torchvision's; regnets; transformers (5 ViT, 6 Swin, MaxViT); SqueezeNets
+    for name in [*names, "regnet_x_400mf", "regnet_y_400mf"]:
+        parts = list(Torchvision(name).sketch(3).modules())
+        assert not any("Attention" in type(part).__name__ for part in parts), name
+        assert [part for part in parts if isinstance(part, nn.Linear)][-1].out_features == 3, name
+
+
+def test_the_model_is_part_of_what_identifies_a_backbone():
+    assert spec_of(Torchvision("resnet50")) == {"name": "torchvision", "model": "resnet50", "weights": "none"}
+    assert Torchvision("resnet50", "w.pt").weights == str(Path("w.pt").absolute())
+    assert Torchvision("resnet50").outline(3, image_size=64).name == "torchvision resnet50"
 
 
 class UsersNet(nn.Module):
@@ -331,8 +492,13 @@ class UsersNet(nn.Module):
 
 def test_layers_of_a_users_own_network():
     """In the order of the forward pass; a norm counts where it is fed by one convolution and nothing else."""
-    expected = [("stem", 6, ("stem_norm",)), ("wide", 8, ()), ("last", 5, ()), ("side", 5, ())]
-    assert [(layer.name, layer.channels, layer.norms) for layer in layers_of(UsersNet())] == expected
+    expected = [
+        PrunableLayer(1, "stem", 6, ("stem_norm", "depthwise_norm"), ("depthwise",)),
+        PrunableLayer(2, "wide", 8, ("late_norm",)),
+        PrunableLayer(3, "last", 5, ()),
+        PrunableLayer(4, "side", 5, ()),
+    ]
+    assert list(layers_of(UsersNet())) == expected
     kept = layers_of(UsersNet(), ignored=("side", "stem"))
     assert [(layer.index, layer.name) for layer in kept] == [(1, "wide"), (2, "last")]
 

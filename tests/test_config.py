@@ -295,9 +295,10 @@ def test_pick_by_name_or_with_options() -> None:
 
 
 def test_a_pick_that_cannot_be_is_refused() -> None:
-    assert "pick.attributes: age is no attribute of the data set; it has tone" in faults_of(
-        space({"pick": {"attributes": ["age"]}})
-    )[0]
+    assert (
+        "pick.attributes: age is no attribute of the data set; it has tone"
+        in faults_of(space({"pick": {"attributes": ["age"]}}))[0]
+    )
     for criterion in ("magnitude", "random", "none", "activation", "taylor"):
         fault = faults_of(space({"pick": "significant", "criterion": criterion}))[0]
         assert f"pick: criterion {criterion} does not look at the groups" in fault

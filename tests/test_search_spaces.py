@@ -20,6 +20,23 @@ SHIPPED = {
     ("fig2b-layer", None): (VGG_LAYERS, 5),
     ("fig2b-layer", "smoke"): ([1] * 8, 2),  # at most 1.28
     ("isic2019-mini", None): ([10, 51], 2),  # of 512
+    ("table1-fitzpatrick", None): ([10] * 8, 5),
+    ("table1-fitzpatrick", "smoke"): ([1] * 7, 1),
+    ("table2-isic", None): ([10] * 7, 5),
+    ("table2-isic", "smoke"): ([1] * 7, 1),
+    ("synthetic-methods", None): ([3] * 11, 5),  # of 64
+    ("supp1", None): ([10] * 6, 5),
+    ("supp1", "smoke"): ([1] * 6, 1),
+    ("supp2", None): ([10] * 5, 5),
+    ("supp2", "smoke"): ([1] * 5, 1),
+    ("supp3-composition", None): ([10] * 11, 5),
+    ("supp3-composition", "smoke"): ([1] * 11, 1),
+    ("ablation-criterion", None): ([10] * 7 + [0], 5),
+    ("ablation-criterion", "smoke"): ([1] * 7 + [0], 1),
+    ("ablation-temperature", None): ([10] * 6, 5),
+    ("ablation-temperature", "smoke"): ([1] * 6, 1),
+    ("ablation-distance", None): ([10] * 4, 5),
+    ("ablation-distance", "smoke"): ([1] * 4, 1),
     ("quickstart", None): ([3, 3, 13, 13], 2),  # of 64 on either layer
 }
 VARIANTS = [
@@ -67,5 +84,12 @@ def test_a_shipped_space_opens_with_its_question_its_command_and_its_costs(stem)
     assert "?" in opening[0]
     assert any(re.search(rf"scp-ray sweep {stem}(\s|$)", line) for line in opening)
     assert any(re.match(r"# Costs: .*\d+ base models? .*\d+ trials", line) for line in opening)
+    # the counts, of what a sweep would train and run
+    raw = read_space(stem, overrides=["trial.dataset={name: synthetic, image_size: 64}", "trial.backbone.weights=none"])
+    trials = [trial for arm in SweepConfig.from_dict(raw).resolved_arms() for trial in arm.trials]
+    pruned = {trial.trial_id for trial in trials if trial.config.rounds}
+    bases = {base for trial in trials for base in trial.bases()}
+    most = max(trial.config.rounds for trial in trials)
+    assert re.search(rf"# Costs: {len(bases)} base models .* {len(pruned)} trials of {most} ", text)
     # the ledger's folder is the name that was asked for
     assert re.search(r"^name: (.*)$", text, re.MULTILINE)[1] == stem

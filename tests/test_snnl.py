@@ -366,3 +366,23 @@ def test_bad_options(options, words):
 def test_bad_shapes(features, groups, words):
     with pytest.raises(ValueError, match=words):
         snnl_scores(features, groups)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 2.0}, {"temperature": 1e-4}, {"temperature": 1e5}, RELEASED])
+def test_many_labellings_equal_separate_calls(options):
+    """70 at once, by products of matrices; at T = 1e-4 most sums of exponentials would be lost."""
+    features = maps_of((12, 5, 3, 3))
+    labellings = torch.stack([groups_of(12, 3 + seed % 6, seed=seed) for seed in range(70)])
+    together = snnl_scores(features, labellings, **options)
+    assert together.shape == (70, 5)
+    for row, groups in zip(together, labellings, strict=True):
+        assert row.tolist() == pytest.approx(snnl_scores(features, groups, **options).tolist(), rel=1e-6)
+        if options.get("temperature") != 1e-4:
+            assert row.tolist() == pytest.approx(brute_force(features, groups, **options), rel=1e-5)
+
+
+def test_many_labellings_of_three_groups_with_a_lone_sample():
+    features = maps_of((9, 4, 2, 2))
+    labellings = torch.stack([torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 2]).roll(shift) for shift in range(9)])
+    for row, groups in zip(snnl_scores(features, labellings), labellings, strict=True):
+        assert row.tolist() == pytest.approx(snnl_scores(features, groups).tolist(), rel=1e-6)

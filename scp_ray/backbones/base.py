@@ -22,13 +22,18 @@ class Backbone:
 
     plugin_name: ClassVar[str] = ""
     weights: str = "none"
-    imagenet_name: ClassVar[str | None] = None  # torchvision's name of the model, where it has ImageNet weights
+    imagenet_name: str | None = None  # torchvision's name of the model, where it has ImageNet weights
     ignored: ClassVar[tuple[str, ...]] = ()  # parts of names of convolutions that do not count as layers
     stages: ClassVar[tuple[str, ...]] = ()  # modules whose outputs are the stages', for exits inside the network
 
     def __post_init__(self) -> None:
         if self.weights not in ("none", "imagenet"):
             object.__setattr__(self, "weights", str(Path(self.weights).absolute()))  # workers may start elsewhere
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.plugin_name
 
     def module(self, num_classes: int) -> nn.Module:
         """A randomly initialised module with ``num_classes`` outputs, drawn from the default generator."""
@@ -46,27 +51,28 @@ class Backbone:
 
     def _loaded(self, state: State, num_classes: int) -> nn.Module:
         """The module with weights, and a fresh last linear layer where theirs has another number of classes."""
-        with torch.device("meta"):
-            head, _ = last_linear(self.module(num_classes))
+        head, _ = last_linear(self.sketch(num_classes))
         rows = state.get(f"{head}.weight")
         module = self.module(num_classes if rows is None else len(rows))
         try:
             module.load_state_dict(state)
-        except RuntimeError as error:
-            raise BackboneError(f"weights: {self.weights} do not fit {self.plugin_name}: {error}") from error
+        except (RuntimeError, ValueError) as error:
+            raise BackboneError(f"weights: {self.weights} do not fit {self.title}: {error}") from error
         replace_head_(module, num_classes)
         return module
 
     def outline(self, num_classes: int, *, image_size: int) -> Network:
         """The same network without memory or weights (on the meta device): for its layers alone."""
+        return self._network(self.sketch(num_classes), torch.zeros(1, 3, image_size, image_size, device="meta"))
+
+    def sketch(self, num_classes: int) -> nn.Module:
+        """The module on the meta device."""
         with torch.device("meta"):
-            module = self.module(num_classes)
-            image = torch.zeros(1, 3, image_size, image_size)
-        return self._network(module, image)
+            return self.module(num_classes)
 
     def _network(self, module: nn.Module, image: torch.Tensor) -> Network:
         layers = trace_layers(module, image, ignored=self.ignored)
-        return Network(module, layers, self.stages, self.plugin_name)
+        return Network(module, layers, self.stages, self.title)
 
     def check_weights(self) -> None:
         """Fetch what has to be fetched, once, before anything starts. Raises BackboneError where it cannot be had."""

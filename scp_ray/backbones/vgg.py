@@ -1,4 +1,4 @@
-"""VGG-11 without batch norm, as torchvision has it."""
+"""VGG-11 with and without batch norm, as torchvision has it."""
 
 from __future__ import annotations
 
@@ -23,4 +23,21 @@ class VGG11(Backbone):
         from torchvision.models import vgg11
 
         module: nn.Module = vgg11(num_classes=num_classes)
+        return module
+
+
+@register("vgg11-bn")
+@dataclass(frozen=True)
+class VGG11BN(Backbone):
+    """VGG-11 with a batch norm after each of its 8 convolutions; "features.18" is the 6th here, the last in vgg11."""
+
+    weights: str = "none"
+    imagenet_name = "vgg11_bn"
+    stages = ("features.7", "features.14", "features.21", "features.28")
+
+    def module(self, num_classes: int) -> nn.Module:
+        """torchvision's vgg11_bn."""
+        from torchvision.models import vgg11_bn
+
+        module: nn.Module = vgg11_bn(num_classes=num_classes)
         return module

@@ -50,9 +50,11 @@ def load_weights(weights: str, imagenet_name: str | None) -> State | None:
 def _imagenet_entry(name: str | None):  # type: ignore[no-untyped-def]
     from torchvision.models import get_model_weights
 
-    if name is None:
-        raise BackboneError("weights: imagenet is not to be had for this backbone. Allowed: 'none' or a path.")
-    return get_model_weights(name).IMAGENET1K_V1
+    entry = None if name is None else getattr(get_model_weights(name), "IMAGENET1K_V1", None)
+    if entry is None:
+        of = name or "this backbone"
+        raise BackboneError(f"weights: imagenet is not to be had for {of}. Allowed: 'none' or a path.")
+    return entry
 
 
 def _imagenet(name: str | None) -> State:

@@ -32,7 +32,7 @@ def base_row(config: TrialConfig, base_id: str, result: Result, device: str) -> 
     row: dict[str, Any] = {"trial_id": "", "base_id": base_id, "round": 0, "from_base": False}
     row |= {
         "dataset": config.dataset.plugin_name,
-        "backbone": config.backbone.plugin_name,
+        "backbone": config.backbone.title,
         "method": config.method.plugin_name,
         "seed": config.seed,
         "num_classes": len(config.dataset.class_names),

@@ -57,7 +57,8 @@ def prune_for_fairness(
         model: any network from images to logits (N, K), on any device.
         train, val: DataLoaders, or anything that can be iterated again and again, of (image, label, group) with
             group codes 0 and 1. Scores are taken over ``train.dataset`` in a fixed order where there is one.
-        layer: 1..L or -L..-1 in forward order over the ungrouped convolutions, or a module name.
+        layer: 1..L or -L..-1 in forward order over the ungrouped convolutions on feature maps (no
+            squeeze-and-excitation gates), or a module name.
         criterion: a name (``scp-ray ls criteria``) or a criterion.
         pr_c: share of the layer's channels pruned per round.
         rounds: at most this many.

@@ -1,0 +1,248 @@
+"""What holds for every base method on every backbone: it learns, is kept, goes on, is pruned, and refuses by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import torch
+
+from scp_ray.assembly import build_learner
+from scp_ray.backbones.layers import find_layer
+from scp_ray.config import TrialConfig, resolve
+from scp_ray.errors import ConfigError
+from scp_ray.loop.evaluate import evaluate
+from scp_ray.loop.rounds import kept_channels
+from scp_ray.maths.masks import load_masked_state_, parameter_mask
+from scp_ray.methods.base import all_needs, methods
+from scp_ray.parts import FairnessData, Learner, Split, state_to_cpu
+from scp_ray.trial import BaseModel, Result, Step, run_trial, train_base
+
+METHODS = [name for name in methods.names() if "test" not in name]
+UNSTRUCTURED = ("fairprune", "obd", "me-fairprune")
+SMALL: dict[str, Any] = {"name": "synthetic", "image_size": 64, "train": 96, "val": 48, "test": 48}
+PLAN: dict[str, Any] = {"batch_size": 16, "lr": 0.02, "augment": "flips"}
+# 64 px leave 2 x 2 of an image after four halvings by ResNet-18 and VGG, and an exit wants 3 x 3
+BACKBONES = {"tiny": 64, "resnet18": 96, "vgg11-bn": 96}
+
+
+def method(name: str) -> Any:
+    """Exits with a small map between their convolutions: what costs most says nothing here. And the exact curvature:
+    one drawn label an image is too few for so few images of a network so sure of itself.
+    """
+    exits, sure = {"name": "me", "pooled": 8}, {"name": "fairprune", "draws": "exact"}
+    return {"me": exits, "fairprune": sure, "me-fairprune": [exits, sure]}.get(name, name)
+
+
+def config(name: str, backbone: str = "tiny", epochs: int = 2, **options: Any) -> TrialConfig:
+    return TrialConfig.from_dict(
+        {
+            "dataset": SMALL | {"image_size": BACKBONES[backbone]} | options.pop("dataset", {}),
+            "backbone": backbone,
+            "method": method(name),
+            "pr_c": 0.05,
+            "rounds": 3,
+            "train": PLAN | {"epochs": epochs},
+            "fine_tune": PLAN | {"epochs": 1, "lr": 0.005},
+            **options,
+        }
+    )
+
+
+def train(asked: TrialConfig, **more: Any) -> tuple[Result, dict[str, Any], list[Step]]:
+    """The base model with those it needs, trained one after the other."""
+    states: dict[str, Any] = {}
+    for needed in all_needs(asked.method):
+        states[needed.plugin_name] = state_to_cpu(finished(replace(asked, method=needed), states).learner.state_dict())
+    events = list(train_base(asked, bases=states, **more))
+    assert isinstance(events[-1], Result)
+    return events[-1], states, [event for event in events if isinstance(event, Step)]
+
+
+def finished(asked: TrialConfig, states: dict[str, Any]) -> Result:
+    *_, last = train_base(asked, bases=states)
+    assert isinstance(last, Result)
+    return last
+
+
+@lru_cache
+def trained(name: str, backbone: str = "tiny") -> tuple[TrialConfig, Result, dict[str, Any], list[Step]]:
+    asked = config(name, backbone)
+    return (asked, *train(asked))
+
+
+def test_the_ten_methods_of_the_paper_and_one_join() -> None:
+    assert (
+        sorted(
+            [
+                *("vanilla", "hsic", "mfd", "fair-adabn", "fairprune", "obd", "me", "me-fairprune"),
+                *("adv-conf", "adv-ref", "domain-indep"),
+            ]
+        )
+        == METHODS
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_learns(name: str) -> None:
+    """Four shapes, equally visible in both groups: chance is 0.25."""
+    easy = {"bias": 0.0, "train": 400, "val": 200, "test": 16}
+    result, *_ = train(config(name, epochs=5, dataset=easy))
+    assert result.val.report.balanced_accuracy > 0.4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet18", "vgg11-bn"])
+@pytest.mark.parametrize("name", METHODS)
+def test_it_learns_on_large_networks(name: str, backbone: str) -> None:
+    easy = {"bias": 0.0, "train": 400, "val": 200, "test": 16}
+    result, *_ = train(config(name, backbone, epochs=6, dataset=easy))
+    assert result.val.report.balanced_accuracy > 0.4
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_and_loaded_it_answers_the_same(name: str) -> None:
+    asked, result, states, _ = trained(name)
+    again = build_learner(asked, asked.dataset.load(), states)
+    load_masked_state_(again, state_to_cpu(result.learner.state_dict()))
+    split = asked.dataset.load().splits["val"]
+    image, group = split.image.float() / 255, split.attributes[:, 0]
+    ours, theirs = (learner.eval().answer(image, group) for learner in (result.learner, again))
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.prediction, theirs.prediction)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_it_goes_on_bit_for_bit(name: str) -> None:
+    asked, result, states, steps = trained(name)
+    if asked.method.post_hoc:
+        assert steps == []  # it trains nothing of its own
+        return
+    first = next(event for event in train_base(asked, bases=states) if isinstance(event, Step))
+    *_, resumed = train_base(asked, bases=states, resume=first.snapshot())
+    assert isinstance(resumed, Result)
+    before, after = result.learner.state_dict(), resumed.learner.state_dict()
+    assert list(before) == list(after)
+    assert [key for key in before if not torch.equal(before[key], after[key])] == []
+
+
+def pruned(name: str, backbone: str = "tiny") -> list[Result]:
+    asked, result, states, _ = trained(name, backbone)
+    base = BaseModel(state_to_cpu(result.learner.state_dict()), result.val.report)
+    return [event for event in run_trial(asked, base, bases=states) if isinstance(event, Result)]
+
+
+def check_masks(name: str, before: Learner, rounds: list[Result]) -> None:
+    """Three rounds of k channels; what FairPrune and OBD took before is still away, and away means exactly 0."""
+    learner = rounds[-1].learner
+    layer = find_layer(learner.layers, -1)
+    k = max(1, int(0.05 * layer.channels + 0.5))
+    went = [channel for result in rounds if result.round for channel in result.round.channels]
+    keep = torch.ones(layer.channels, dtype=torch.bool)
+    keep[went] = False
+    assert int((~keep).sum()) == len(went) == 3 * k
+    assert not bool(kept_channels(learner, layer)[~keep].any())
+    conv = learner.network.get_submodule(layer.name)
+    assert bool((conv.weight[~keep] == 0).all())  # type: ignore[index]
+    for norm in layer.norms:
+        assert bool((learner.network.get_submodule(norm).bias[~keep] == 0).all())  # type: ignore[index]
+    masked = {key: value for key, value in before.state_dict().items() if key.endswith(".keep")}
+    assert bool(masked) == (name in UNSTRUCTURED)
+    for key, old in masked.items():
+        owner, part = key.split(".parametrizations.")
+        module, parameter = learner.get_submodule(owner), part.split(".")[0]
+        now = parameter_mask(module, parameter)
+        assert now is not None and not bool((now & ~old).any())
+        assert bool((getattr(module, parameter)[~now] == 0).all())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_channels_are_pruned_on_top_of_it(name: str) -> None:
+    rounds = pruned(name)
+    assert [result.index for result in rounds] == [1, 2, 3]
+    before, states = trained(name)[1].learner, trained(name)[2]
+    check_masks(name, before, rounds)
+    assert states.keys() == {needed.plugin_name for needed in all_needs(config(name).method)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["resnet18", "vgg11-bn"])
+@pytest.mark.parametrize("name", METHODS)
+def test_channels_are_pruned_on_top_of_it_in_large_networks(name: str, backbone: str) -> None:
+    rounds = pruned(name, backbone)
+    check_masks(name, trained(name, backbone)[1].learner, rounds)
+    trained.cache_clear()  # 500 MB each
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_plain_cross_entropy_instead_of_its_own_loss(name: str) -> None:
+    """``fine_tune.loss: ce``: what is recorded is the cross-entropy of the network, and other weights come of it."""
+    asked, result, states, _ = trained(name)
+    plain = replace(asked, rounds=1, fine_tune=replace(asked.fine_tune, loss="ce"))
+    base = BaseModel(state_to_cpu(result.learner.state_dict()), result.val.report)
+    *_, last = run_trial(plain, base, bases=states)
+    assert isinstance(last, Result) and list(last.means) == ["loss"]
+    own = next(event for event in run_trial(asked, base, bases=states) if isinstance(event, Result))
+    same = [torch.equal(a, b) for a, b in zip(last.learner.parameters(), own.learner.parameters(), strict=True)]
+    assert all(same) == (name in ("vanilla", "fairprune", "obd"))
+
+
+def three_groups() -> FairnessData:
+    image = torch.zeros(12, 3, 64, 64, dtype=torch.uint8)
+    split = Split(image, torch.arange(12) % 2, (torch.arange(12) % 3)[:, None], ("a",) * 12, ("a",) * 12)
+    return FairnessData("clinic", ("x", "y"), ("tone",), 0, {"train": split, "val": split, "test": split})
+
+
+@pytest.mark.parametrize("name", ["fairprune", "fair-adabn"])
+def test_methods_for_two_groups_refuse_three_by_name(name: str) -> None:
+    network = lambda outputs=2: config("vanilla").backbone.build(outputs, image_size=64, seed=0)  # noqa: E731
+    with pytest.raises(ConfigError, match=rf"method: {name} compares two groups, and tone of clinic has 3"):
+        methods.get(name)().build(network, three_groups(), {"vanilla": Learner(*network())})
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in (*UNSTRUCTURED, "fair-adabn")])
+def test_other_methods_take_three_groups(name: str) -> None:
+    data = three_groups()
+    network = lambda outputs=2: config("vanilla").backbone.build(outputs, image_size=64, seed=0)  # noqa: E731
+    made = config(name).method
+    bases = {needed.plugin_name: Learner(*network()) for needed in made.needs}
+    learner = made.build(network, data, bases).train()
+    from scp_ray.parts import Batch, TrainPlan
+
+    split = data.splits["train"]
+    group = split.attributes[:, 0]
+    batch = Batch(torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0)), split.label, group,
+                  group[:, None])  # fmt: skip
+    learner.begin_epoch_(0, 1)
+    recorded = learner.training_step_(batch, learner.optimizers(TrainPlan()), torch.Generator().manual_seed(0))
+    assert bool(recorded["loss"].isfinite())
+    assert evaluate(learner, [batch]).logits.shape == (12, 2)
+
+
+def test_a_join_needs_a_second_that_only_prunes() -> None:
+    with pytest.raises(ConfigError, match="method: hsic trains a model of its own"):
+        config("vanilla", method=["me", "hsic"])
+    with pytest.raises(ConfigError, match="allowed are two methods"):
+        config("vanilla", method=["me"])
+    joined = config("vanilla", method={"name": "me-fairprune", "second": {"name": "fairprune", "pr": 0.2}})
+    assert joined.method.plugin_name == "me-fairprune"
+    assert TrialConfig.from_dict(joined.as_dict()) == joined
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "fair-adabn", "backbone": "vgg11"}, "method: fair-adabn doubles the batch norms .* vgg11 has none"),
+        (
+            {"method": "me", "backbone": {"name": "torchvision", "model": "densenet121"}},
+            "backbone torchvision densenet121 names none",
+        ),
+        ({"method": [{"name": "me", "tau": [1.0]}, "fairprune"]}, "got 1 weights; tiny has 5 exits"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(options: dict[str, Any], words: str) -> None:
+    asked = {"dataset": SMALL, "backbone": "tiny", "pr_c": 0.1, "rounds": 1} | options
+    with pytest.raises(ConfigError, match=words):
+        resolve(TrialConfig.from_dict(asked))
