@@ -12,13 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from miniature import TRIAL
 from sklearn.metrics import f1_score
 
+from scp_ray.config import TrialConfig, resolve
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.files import read_json, replace_rounds, write_bytes
+from scp_ray.ledger.load import Sweep
 from scp_ray.ledger.rows import predictions_table
 from scp_ray.parts import Evaluation, FairnessData, Split
+from scp_ray.tune.record import record_base
 
 
 def files_below(folder: Path) -> set[str]:
@@ -182,3 +186,23 @@ def test_the_report_of_a_base_model_is_made_of_its_stored_validation_predictions
     np.testing.assert_allclose(report.f1, expected, rtol=1e-12)
     assert report.support.sum() == 100
     assert report.f1_mean == pytest.approx(sum(expected) / 2, rel=1e-12)
+
+
+def test_where_a_method_pruned_weights_is_told(tmp_path: Path) -> None:
+    """Layer by layer, and together the share that was asked for: round(0.35 * P) of P weights."""
+    trial = resolve(TrialConfig.from_dict(TRIAL | {"method": {"name": "obd", "samples": 8}}))
+    ledger = Ledger(tmp_path)
+    for config in trial.bases().values():
+        record_base(config, ledger, device=torch.device("cpu"))
+    write_bytes(ledger.definition_path, b"{}")
+    told = Sweep(ledger).base_sparsity(trial.base_id)
+    state = ledger.base_state(trial.base_id)
+    weights = {
+        key.removesuffix(".weight").removesuffix(".parametrizations.weight.original"): value.numel()
+        for key, value in state.items()
+        if value.ndim in (2, 4) and not key.endswith(".keep")
+    }
+    pruned = [round(share * weights[layer]) for layer, share in zip(told["layer"], told["pruned"], strict=True)]
+    assert sum(pruned) == round(0.35 * sum(weights.values()))
+    assert sum(pruned) == sum(int((~value).sum()) for key, value in state.items() if key.endswith("weight.0.keep"))
+    assert len(Sweep(ledger).base_sparsity(trial.vanilla_id)) == 0

@@ -25,6 +25,7 @@ from scp_ray.ledger.lease import holds
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
 from scp_ray.ledger.states import States
 from scp_ray.maths.report import FairnessReport, fairness_report
+from scp_ray.maths.weight_ranking import layer_sparsity
 from scp_ray.parts import ChannelScores, FairnessData
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class Ledger:
         outputs = {"val": result.val, "test": result.test}
         write_table(folder / "predictions.parquet", predictions_table(0, data, outputs))
         write_bytes(folder / "model.safetensors", _weights(result.learner.state_dict()))
+        shares = layer_sparsity(result.learner)
+        if any(shares.values()):  # FairPrune and OBD rank all layers together: where it was pruned says a lot
+            write_table(folder / "sparsity.parquet", pa.table({"layer": [*shares], "pruned": [*shares.values()]}))
         write_table(folder / "rounds.parquet", rows_table([row]))
 
     def base_row(self, base_id: str) -> Row:

@@ -64,6 +64,11 @@ class Sweep:
         """A row per image and split of a base model."""
         return read_table(self.ledger.base_folder(base_id) / "predictions.parquet")
 
+    def base_sparsity(self, base_id: str) -> pd.DataFrame:
+        """The share of weights that the base method pruned in each layer; no rows where it prunes none."""
+        path = self.ledger.base_folder(base_id) / "sparsity.parquet"
+        return read_table(path) if path.exists() else pd.DataFrame({"layer": [], "pruned": []})
+
 
 def load_sweep(path: str | Path) -> Sweep:
     """The sweep in a folder, or in the only sweep folder inside it.
