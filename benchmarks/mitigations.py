@@ -28,7 +28,7 @@ def main() -> None:
     part = "F1 | Eodd | less than vanilla by (95 %)"
     print(f"| method | alone: {part} | under SCP: {part} |")
     print("|---|---|---|---|---|---|---|")
-    for arm in dict.fromkeys(rows["arm"]):
+    for arm in dict.fromkeys(sweep.trials["arm"]):
         cells = [cell for index in (0, int(rows["round"].max())) for cell in described(at(rows, arm, index), vanilla)]
         print(f"| {arm} | {' | '.join(cells)} |")
 

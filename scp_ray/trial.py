@@ -209,7 +209,7 @@ def _under_way(state: State) -> RoundUnderWay:
         index=state["round"],
         epoch=state["epoch"],
         channels=state["channels"],
-        scores=ChannelScores(state["scores"], state["p"]),
+        scores=ChannelScores(state["scores"], state.get("p")),
         optimizers=state["optimizers"],
         means=state["means"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from scp_ray.config import TrialConfig, resolve
 from scp_ray.errors import ConfigError
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.rounds import kept_channels
+from scp_ray.loop.stopping import Standing
 from scp_ray.maths.masks import load_masked_state_, parameter_mask
 from scp_ray.methods.base import all_needs, methods
 from scp_ray.parts import FairnessData, Learner, Split, state_to_cpu
@@ -128,6 +130,27 @@ def test_interrupted_it_goes_on_bit_for_bit(name: str) -> None:
     assert [key for key in before if not torch.equal(before[key], after[key])] == []
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_inside_a_round_it_goes_on_bit_for_bit(name: str) -> None:
+    """After the first of two epochs of the second round."""
+    asked, result, states, _ = trained(name)
+    asked = replace(asked, rounds=2, fine_tune=replace(asked.fine_tune, epochs=2))
+    base = BaseModel(state_to_cpu(result.learner.state_dict()), result.val.report)
+    saved, first, last = None, None, None
+    for event in run_trial(asked, base, bases=states):
+        if isinstance(event, Step) and (event.round, event.epoch) == (2, 1):
+            saved = event.snapshot()
+        elif isinstance(event, Result):
+            first, last = first or event.val.report, event
+    assert saved is not None and first is not None and last is not None
+    history = [Standing(report.f1_mean, report.gap("eodd")) for report in (result.val.report, first)]
+    *_, resumed = run_trial(asked, base, bases=states, history=history, resume=saved)
+    assert isinstance(resumed, Result)
+    assert torch.equal(resumed.test.logits, last.test.logits)
+    before, after = last.learner.state_dict(), resumed.learner.state_dict()
+    assert [key for key in before if not torch.equal(before[key], after[key])] == []
+
+
 def pruned(name: str, backbone: str = "tiny") -> list[Result]:
     asked, result, states, _ = trained(name, backbone)
     base = BaseModel(state_to_cpu(result.learner.state_dict()), result.val.report)
@@ -226,9 +249,41 @@ def test_a_join_needs_a_second_that_only_prunes() -> None:
         config("vanilla", method=["me", "hsic"])
     with pytest.raises(ConfigError, match="allowed are two methods"):
         config("vanilla", method=["me"])
-    joined = config("vanilla", method={"name": "me-fairprune", "second": {"name": "fairprune", "pr": 0.2}})
-    assert joined.method.plugin_name == "me-fairprune"
-    assert TrialConfig.from_dict(joined.as_dict()) == joined
+    for asked, name in (
+        ({"name": "me-fairprune", "second": {"name": "fairprune", "pr": 0.2}}, "me-fairprune"),
+        (["hsic", "fairprune"], "hsic-fairprune"),
+        ([{"name": "mfd", "sigma": 1.0}, "obd"], "mfd-obd"),
+    ):
+        joined = config("vanilla", method=asked)
+        assert joined.method.plugin_name == name
+        assert TrialConfig.from_dict(json.loads(json.dumps(joined.as_dict()))) == joined
+    for wrong in ([{"name": "me-fairprune"}, "obd"], ["me-fairprune", "obd"]):
+        with pytest.raises(ConfigError, match="me-fairprune is two methods already"):
+            config("vanilla", method=wrong)
+    with pytest.raises(ConfigError, match="allowed is a name"):
+        config("vanilla", method={"name": ["x"]})
+
+
+def test_a_join_on_a_method_that_needs_another() -> None:
+    """MFD needs vanilla, so what is put on it needs both, in that order."""
+    asked = config("vanilla", method=["mfd", {"name": "obd", "samples": 16}], rounds=1)
+    assert [needed.plugin_name for needed in all_needs(asked.method)] == ["vanilla", "mfd"]
+    result, states, _ = train(asked)
+    base = BaseModel(state_to_cpu(result.learner.state_dict()), result.val.report)
+    last = [event for event in run_trial(asked, base, bases=states) if isinstance(event, Result)]
+    assert "mmd" in last[-1].means, "fine-tuned with MFD's loss"
+
+
+def test_a_base_model_is_trained_by_its_own_loss() -> None:
+    with pytest.raises(ConfigError, match=r"train\.loss: got 'ce'"):
+        config("mfd", train=PLAN | {"epochs": 1, "loss": "ce"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_plain_cross_entropy_is_another_trial_where_it_is_another_loss(name: str) -> None:
+    """Equal numbers have one id: vanilla, and what is pruned of it, are fine-tuned by cross-entropy anyway."""
+    own, plain = (resolve(config(name, fine_tune=PLAN | {"epochs": 1, "loss": loss})) for loss in ("native", "ce"))
+    assert (own.trial_id == plain.trial_id) == (name in ("vanilla", "fairprune", "obd"))
 
 
 @pytest.mark.parametrize(
@@ -239,6 +294,7 @@ def test_a_join_needs_a_second_that_only_prunes() -> None:
             {"method": "me", "backbone": {"name": "torchvision", "model": "densenet121"}},
             "backbone torchvision densenet121 names none",
         ),
+        ({"method": "me", "backbone": "resnet18"}, "those of resnet18 go down to 2 at 64 px"),
         ({"method": [{"name": "me", "tau": [1.0]}, "fairprune"]}, "got 1 weights; tiny has 5 exits"),
     ],
 )

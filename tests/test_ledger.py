@@ -206,3 +206,14 @@ def test_where_a_method_pruned_weights_is_told(tmp_path: Path) -> None:
     assert sum(pruned) == round(0.35 * sum(weights.values()))
     assert sum(pruned) == sum(int((~value).sum()) for key, value in state.items() if key.endswith("weight.0.keep"))
     assert len(Sweep(ledger).base_sparsity(trial.vanilla_id)) == 0
+
+
+def test_predictions_say_which_exit_decided() -> None:
+    image = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    split = Split(image, torch.tensor([0, 1, 1]), torch.tensor([[0], [1], [0]]), ("a", "b", "c"), ("a", "b", "c"))
+    data = FairnessData("d", ("x", "y"), ("sex",), 0, {"val": split})
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
+    said = Evaluation(split.label, split.attributes, logits, logits.argmax(1), torch.tensor([0, 4, 2]))
+    assert predictions_table(1, data, {"val": said}).column("head").to_pylist() == [0, 4, 2]
+    plain = Evaluation(split.label, split.attributes, logits, logits.argmax(1))
+    assert "head" not in predictions_table(1, data, {"val": plain}).column_names

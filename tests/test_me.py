@@ -176,6 +176,24 @@ def test_the_threshold_is_the_one_with_the_best_fate() -> None:
         assert float(built.threshold) == 0.8
 
 
+def test_fate_goes_before_f1() -> None:
+    """The head is wrong of two of group 1, the first exit of three of either group: fairer, and worse."""
+    label, group = torch.arange(40) % 2, torch.arange(40) // 20
+    said = label.repeat(5, 1)
+    said[0, [0, 1, 2, 20, 21, 22]] ^= 1
+    said[4, [20, 22]] ^= 1
+    sure = torch.tensor([0.9, 0.6, 0.6, 0.6, 0.97])[:, None].expand(5, 40)
+    evaluation = outputs(functional.one_hot(said, 2) * (sure / (1 - sure)).log()[:, :, None], label, group)
+    vanilla = fairness_report(label, torch.where(group == 0, label, torch.ones_like(label)), group, num_classes=2)
+    reports = [fairness_report(label, said[index], group, num_classes=2) for index in (0, 4)]
+    assert reports[0].f1_mean < reports[1].f1_mean and reports[0].eodd < reports[1].eodd
+    fates = [fate(each.f1_mean, each.eodd, f1_baseline=vanilla.f1_mean, gap_baseline=vanilla.eodd) for each in reports]
+    assert fates[0] > fates[1]
+    built = learner()
+    MultiExit(thresholds=(0.8, 0.95), pooled=8).calibrate_(built, evaluation, vanilla)
+    assert float(built.threshold) == 0.8
+
+
 def test_without_a_reference_f1_decides_and_the_first_of_equals_wins() -> None:
     evaluation, _ = planted()
     right = evaluation.heads.clone()  # type: ignore[union-attr]

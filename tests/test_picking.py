@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ import torch
 from miniature import TRIAL
 from torch import Tensor, nn
 
+from scp_ray.assembly import build_learner, local_scores
+from scp_ray.backbones.layers import find_layer
 from scp_ray.config import TrialConfig, resolve
+from scp_ray.config.identity import scores_id
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.errors import ConfigError
 from scp_ray.loop.picking import Pick, score_channels
 from scp_ray.loop.rounds import PrunePlan, prune_rounds
 from scp_ray.loop.stopping import StopRule
-from scp_ray.parts import Batch, ChannelScores, Evaluation, Learner, PrunableLayer, TrainPlan
-from scp_ray.trial import Result, run_trial
+from scp_ray.parts import Batch, ChannelScores, Evaluation, Learner, PrunableLayer, TrainPlan, state_to_cpu
+from scp_ray.trial import BaseModel, Result, Step, run_trial
 
 CHANNELS = 12
 SHOWS_CLASS, SHOWS_GROUP, SHOWS_SITE = 0, 1, 2
@@ -81,9 +85,32 @@ def test_only_what_goes_beyond_the_class_is_significant(seed: int) -> None:
     assert marginal.p[SHOWS_GROUP] < 0.005 > marginal.p[SHOWS_CLASS]
 
 
-def test_pruned_channels_are_not_tested() -> None:
+@pytest.mark.parametrize("many", [6, CHANNELS])
+def test_it_does_not_matter_how_many_channels_show_the_group(many: int) -> None:
+    planted = Planted(tied=0.5, shown=0.0)
+    planted.image[:, :many] += 1.5 * planted.group[:, None, None, None]
+    p = planted.scores(Pick("significant", permutations=60), [0]).p
+    assert (p[:many] < 0.01).all() and (p[many:] > 0.01).all()
+
+
+def test_a_labelling_moves_no_channel_of_noise() -> None:
+    """Group counts in the batches move all scores of a labelling together: taken away, channels are uncorrelated."""
+    planted = Planted(tied=0.5, shown=0.0)
+    null = torch.stack(
+        [planted.group[torch.randperm(512, generator=torch.Generator().manual_seed(s))] for s in range(60)]
+    )
+    scores = SNNL().score(learner(), LAYER, planted.batches(), group=null)
+    moved = scores.T.corrcoef().triu(1).sum() / (CHANNELS * (CHANNELS - 1) / 2)
+    still = (scores - SNNL().offset(null, [64] * 8)).T.corrcoef().triu(1).sum() / (CHANNELS * (CHANNELS - 1) / 2)
+    assert moved > 0.5 and abs(still) < 0.15
+
+
+def test_pruned_channels_are_not_tested_and_take_no_rank() -> None:
     p = Planted().scores(Pick("significant", permutations=20), [0], spare=(SHOWS_GROUP,)).p
     assert p[SHOWS_GROUP] == 1
+    scores = Planted().scores(Pick(attributes=("group", "site")), [0, 1], spare=(3, 4)).scores
+    assert scores.isnan().nonzero().flatten().tolist() == [3, 4]
+    assert scores.nansum() == 10 * 11 / 2  # the mean of two rankings of ten
 
 
 def test_images_of_a_lesion_are_permuted_as_one() -> None:
@@ -186,9 +213,10 @@ def test_only_what_counts_is_in_the_identity() -> None:
         return resolve(TrialConfig.from_dict(TRIAL | ({"pick": pick} if pick else {}))).trial_id
 
     assert trial_id() == trial_id(rule="lowest", q=0.2, null="marginal", permutations=50)
+    assert trial_id() == trial_id(attributes=["tone"]), "the primary attribute alone is the default"
     others = [
         *({"rule": "significant"}, {"rule": "significant", "q": 0.2}, {"rule": "significant", "null": "marginal"}),
-        *({"rule": "significant", "permutations": 50}, {"attributes": ["tone"]}),
+        *({"rule": "significant", "permutations": 50},),
     ]
     assert len({trial_id(), *(trial_id(**other) for other in others)}) == 1 + len(others)
 
@@ -200,3 +228,34 @@ def test_attributes_are_found_by_name() -> None:
         Pick(attributes=("tone",)).positions(("sex", "age"))
     with pytest.raises(ConfigError, match="name each of them once"):
         Pick(attributes=("age", "age"))
+
+
+def test_first_scores_are_shared_by_arms_that_pick_alike() -> None:
+    def name(**pick: Any) -> str:
+        config = TrialConfig.from_dict(TRIAL | {"pick": pick})
+        return scores_id(config, resolve(config).layer)
+
+    assert name() == name(rule="lowest", q=0.3) != name(rule="significant") != name(rule="significant", q=0.3)
+
+
+def test_attributes_go_with_their_images() -> None:
+    """Scoring batches are a permutation of the table: codes left in the table's order would give other scores."""
+    config = TrialConfig.from_dict(TRIAL)
+    data = config.dataset.load()
+    model = build_learner(config, data, {})
+    layer = find_layer(model.layers, -1)
+    by_name = replace(config, pick=Pick(attributes=("tone",)))
+    plain, named = (local_scores(each, data, torch.device("cpu"), model, layer).scores for each in (config, by_name))
+    assert torch.equal(plain, named)
+
+
+def test_a_round_interrupted_keeps_its_p_values() -> None:
+    config = TrialConfig.from_dict(TRIAL | {"pick": {"rule": "significant", "q": 0.9, "permutations": 20}})
+    events = list(run_trial(config))
+    base = next(event for event in events if isinstance(event, Result))
+    step = next(event for event in run_trial(config) if isinstance(event, Step) and event.round == 1)
+    model = BaseModel(state_to_cpu(base.learner.state_dict()), base.val.report)
+    resumed = next(event for event in run_trial(config, model, resume=step.snapshot()) if isinstance(event, Result))
+    whole = next(event for event in events if isinstance(event, Result) and event.index == 1)
+    assert resumed.round is not None and whole.round is not None
+    assert torch.equal(resumed.round.scores.p, whole.round.scores.p)  # type: ignore[arg-type]

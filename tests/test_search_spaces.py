@@ -24,7 +24,7 @@ SHIPPED = {
     ("table1-fitzpatrick", "smoke"): ([1] * 7, 1),
     ("table2-isic", None): ([10] * 7, 5),
     ("table2-isic", "smoke"): ([1] * 7, 1),
-    ("synthetic-methods", None): ([3] * 11, 5),  # of 64
+    ("synthetic-methods", None): ([3, 0, 3] + [3] * 10, 5),  # of 64
     ("supp1", None): ([10] * 6, 5),
     ("supp1", "smoke"): ([1] * 6, 1),
     ("supp2", None): ([10] * 5, 5),
@@ -61,7 +61,7 @@ def test_every_shipped_space_is_counted_here():
 
 @pytest.mark.parametrize(("stem", "profile"), VARIANTS)
 def test_a_shipped_space_has_the_arms_it_says(stem, profile, no_network):
-    raw = read_space(stem, profile=profile, overrides=["trial.dataset={name: synthetic, image_size: 64}"])
+    raw = read_space(stem, profile=profile, overrides=["trial.dataset={name: synthetic, image_size: 96}"])
     arms = SweepConfig.from_dict(raw).resolved_arms()
     ks, seeds = SHIPPED[stem, profile]
     assert [arm.trials[0].k for arm in arms] == ks
@@ -85,7 +85,7 @@ def test_a_shipped_space_opens_with_its_question_its_command_and_its_costs(stem)
     assert any(re.search(rf"scp-ray sweep {stem}(\s|$)", line) for line in opening)
     assert any(re.match(r"# Costs: .*\d+ base models? .*\d+ trials", line) for line in opening)
     # the counts, of what a sweep would train and run
-    raw = read_space(stem, overrides=["trial.dataset={name: synthetic, image_size: 64}", "trial.backbone.weights=none"])
+    raw = read_space(stem, overrides=["trial.dataset={name: synthetic, image_size: 96}", "trial.backbone.weights=none"])
     trials = [trial for arm in SweepConfig.from_dict(raw).resolved_arms() for trial in arm.trials]
     pruned = {trial.trial_id for trial in trials if trial.config.rounds}
     bases = {base for trial in trials for base in trial.bases()}

@@ -381,6 +381,17 @@ def test_many_labellings_equal_separate_calls(options):
             assert row.tolist() == pytest.approx(brute_force(features, groups, **options), rel=1e-5)
 
 
+def test_many_labellings_where_the_groups_lie_far_apart():
+    """The other group's sum is e^-25 of its own: as a difference of sums it would drown in rounding."""
+    truth = torch.arange(12) % 2
+    features = 0.1 * maps_of((12, 5, 2)) + 3.6 * truth[:, None, None]
+    labellings = torch.stack([truth, 1 - truth, truth, *(groups_of(12, 5, seed=seed) for seed in range(7))])
+    together = snnl_scores(features, labellings, temperature=1.0)
+    for row, groups in zip(together, labellings, strict=True):
+        assert row.tolist() == pytest.approx(snnl_scores(features, groups, temperature=1.0).tolist(), rel=1e-6)
+    assert 0 < together[0].max() < 1e-8
+
+
 def test_many_labellings_of_three_groups_with_a_lone_sample():
     features = maps_of((9, 4, 2, 2))
     labellings = torch.stack([torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 2]).roll(shift) for shift in range(9)])

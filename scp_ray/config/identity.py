@@ -61,7 +61,7 @@ def resolve(config: TrialConfig) -> ResolvedTrial:
     network = outline(config.backbone, config.dataset.image_size)
     layer = find_layer(network.layers, config.layer)
     for method in (*all_needs(config.method), config.method):
-        method.check(network, config.dataset.plugin_name, config.dataset.privileged_code)
+        method.check(network, config.dataset.plugin_name, config.dataset.privileged_code, config.dataset.image_size)
     config.pick.check(config.criterion, config.dataset.attribute_names)
     k = config.criterion.count(config.pr_c, layer.channels)
     if k * config.rounds >= layer.channels:
@@ -108,24 +108,25 @@ def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[st
         "layer": layer.name if k else None,  # the control without pruning has no layer
         "k": k,
         "mask": config.mask,
-        "fine_tune": _plan_identity(config.fine_tune),
+        "fine_tune": _plan_identity(config.fine_tune, own_loss=config.method.own_loss),
     }
-    if picked := config.pick.identity():
+    if picked := config.pick.identity(config.dataset.attribute_names):
         identity |= {"pick": picked}
     return identity | ({"stop": asdict(config.stop)} if config.stop.enforce else {})
 
 
 def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
     """Names the first scores of a base model: all arms with this criterion and layer share them."""
-    picked = config.pick.identity()
+    picked = config.pick.identity(config.dataset.attribute_names)
     return _digest(
         {"criterion": spec_of(config.criterion.seeded(config.seed)), "layer": layer.name}
         | ({"pick": picked} if picked else {})
     )
 
 
-def _plan_identity(plan: TrainPlan) -> dict[str, Any]:
-    return {key: value for key, value in asdict(plan).items() if AS_BEFORE.get(key) != value}
+def _plan_identity(plan: TrainPlan, *, own_loss: bool = True) -> dict[str, Any]:
+    fields = asdict(plan if own_loss else replace(plan, loss="native"))
+    return {key: value for key, value in fields.items() if AS_BEFORE.get(key) != value}
 
 
 def _method_identity(method: Method) -> dict[str, Any]:

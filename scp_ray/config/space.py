@@ -128,6 +128,8 @@ def _combinations(
     for listed, values in itertools.product(arms or [{}], itertools.product(*grid.values())):
         overrides = {path: value for path, value in listed.items() if path != "label"}
         axes = dict(zip(grid, values, strict=True))
+        if both := [path for path in overrides if path in axes]:
+            faults.append(f"grid.{both[0]}: an arm sets it too; leave it to one of the two.")
         raw = {"trial": copy.deepcopy(trial)}
         try:
             for path, value in (overrides | axes).items():
@@ -191,6 +193,9 @@ def _mapping(value: Any, path: str, faults: Faults) -> dict[str, Any]:
 def _arms(value: Any, path: str, faults: Faults) -> list[Raw]:
     if not isinstance(value, list) or not all(isinstance(arm, dict) and {*arm} - {"label"} for arm in value):
         faults.append(f"{path}: got {value!r}; allowed is a list of mappings of paths below trial to values.")
+        return []
+    if wrong := [arm["label"] for arm in value if not isinstance(arm.get("label", ""), str)]:
+        faults.append(f"{path}: got the label {wrong[0]!r}; allowed is text.")
         return []
     labels = [arm.get("label") or arm_label(arm) for arm in value]
     faults += [

@@ -29,9 +29,10 @@ def read_pick(data: Any, path: str, faults: Faults) -> Pick | None:
 def read_method(data: Any, path: str, faults: Faults) -> Method | None:
     """A method by name or mapping, or two as a list: the second is put on the model that the first trained."""
     options = {"name": data} if isinstance(data, str) else data
-    if isinstance(options, Mapping) and options.get("name") in methods.joined:
-        names, given = methods.joined[options["name"]], dict(options)
-        data = [given.pop(key, name) for key, name in zip(("first", "second"), names, strict=True)]
+    name = options.get("name") if isinstance(options, Mapping) else None
+    if isinstance(name, str) and (name in methods.joined or {"first", "second"} <= {*options}):
+        names, given = methods.joined.get(name, (None, None)), dict(options)
+        data = [given.pop(key, default) for key, default in zip(("first", "second"), names, strict=True)]
         faults += [unknown_key(f"{path}.{key}", key, {"first": 0, "second": 0}) for key in given if key != "name"]
     if not isinstance(data, list):
         return read_plugin(methods, data, path, faults)
@@ -39,7 +40,7 @@ def read_method(data: Any, path: str, faults: Faults) -> Method | None:
         faults.append(f"{path}: got a list of {len(data)}; allowed are two methods, as in [me, fairprune].")
         return None
     before = len(faults)
-    first, second = (read_plugin(methods, part, f"{path}[{index}]", faults) for index, part in enumerate(data))
+    first, second = (_read_part(part, f"{path}[{index}]", faults) for index, part in enumerate(data))
     if len(faults) > before or first is None or second is None:
         return None
     try:
@@ -47,6 +48,14 @@ def read_method(data: Any, path: str, faults: Faults) -> Method | None:
     except ConfigError as error:
         faults += [f"{path}: {fault}" for fault in error.faults]
         return None
+
+
+def _read_part(data: Any, path: str, faults: Faults) -> Method | None:
+    name = data.get("name") if isinstance(data, Mapping) else data
+    if isinstance(name, str) and name in methods.joined:
+        faults.append(f"{path}: {name} is two methods already; a list joins two single ones.")
+        return None
+    return read_plugin(methods, data, path, faults)
 
 
 _READERS: dict[str, Reader] = {
@@ -91,6 +100,11 @@ class TrialConfig:
     def __post_init__(self) -> None:
         if self.pr_c is None and self.criterion.prunes:
             raise ConfigError(_NO_RATIO)
+        if self.train.loss != "native":
+            raise ConfigError(
+                f"train.loss: got {self.train.loss!r}; a base model is trained by its method's own loss. "
+                "Plain cross-entropy is method: vanilla, or fine_tune.loss: ce."
+            )
 
     @classmethod
     def read(cls, data: Mapping[str, Any], path: str, faults: Faults) -> TrialConfig | None:

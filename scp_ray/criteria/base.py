@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from scp_ray.maths.channels import channels_per_round
@@ -28,6 +29,13 @@ class Criterion:
     def count(self, pr_c: float | None, channels: int) -> int:
         """k of a layer with so many channels: how many are pruned per round, 0 for a control that prunes none."""
         return channels_per_round(pr_c, channels) if self.prunes and pr_c is not None else 0
+
+    def offset(self, group: Tensor, sizes: Sequence[int]) -> Tensor:
+        """(R, 1): what the labellings (R, N) alone, cut into batches of these sizes, make of every channel's score.
+
+        Of one labelling it moves all channels together, and says nothing of any.
+        """
+        return torch.zeros(len(group), 1)
 
     def seeded(self, seed: int) -> Criterion:
         """The criterion of one trial; only those that draw at random differ between seeds."""

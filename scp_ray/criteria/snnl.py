@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -64,6 +64,18 @@ class SNNL(Criterion):
             )
         mean = (total / used[:, None]).float()
         return mean[0] if group is None else mean
+
+    def offset(self, group: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The score of a constant map: it depends on the groups' shares of each batch alone."""
+        total, used = torch.zeros(len(group), dtype=torch.float64), torch.zeros(len(group))
+        for part in torch.split(group.cpu(), list(sizes), 1):
+            usable = torch.tensor([_tells_groups_apart(row) for row in part])
+            if usable.any():
+                options = {"distance": self.distance, "temperature": self.temperature, "self_pair": self.self_pair}
+                constant = torch.zeros(part.shape[1], 1, 1)
+                total[usable] += snnl_scores(constant, part[usable], **options).double()[:, 0]  # type: ignore[arg-type]
+                used += usable
+        return (total / used)[:, None].float()
 
 
 @register("snnl-released")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -45,9 +45,9 @@ class Pick:
         """q, where significance counts."""
         return self.q if self.rule == "significant" else None
 
-    def identity(self) -> dict[str, object]:
-        """What decides the channels, without what does not count under this rule."""
-        several = {"attributes": list(self.attributes)} if self.attributes else {}
+    def identity(self, attribute_names: tuple[str, ...]) -> dict[str, object]:
+        """What decides the channels, without what does not count under this rule; of data with these attributes."""
+        several = {} if self.attributes in ((), attribute_names[:1]) else {"attributes": list(self.attributes)}
         if len(self.attributes) > 1:
             several |= {"combine": self.combine}  # type: ignore[dict-item]
         if self.rule == "lowest":
@@ -99,7 +99,8 @@ def score_channels(
         return ChannelScores(criterion.score(learner, layer, batches))
     codes = list(attributes.cpu().T)
     rows = [_labellings(label.cpu(), groups, unit.cpu(), pick, index) for index, groups in enumerate(codes)]
-    every = criterion.score(learner, layer, batches, group=torch.cat(rows))
+    sizes: list[int] = []
+    every = criterion.score(learner, layer, _counted(batches, sizes), group=torch.cat(rows))
     scores = torch.split(every, [len(part) for part in rows])
     observed = torch.stack([part[0] for part in scores])
     combined = observed[0]
@@ -107,11 +108,16 @@ def score_channels(
         combined = combined_rank(observed, "mean" if pick.combine == "mean_rank" else "worst", spare=spare).float()
     if pick.rule == "lowest":
         return ChannelScores(combined)
-    # a labelling's group counts in each batch move the scores of all channels together: taken for what it is, an offset
-    free = torch.ones(observed.shape[1], dtype=torch.bool).index_fill(0, spare, False)
-    centred = [part - part[:, free].median(1, keepdim=True).values for part in scores]
+    centred = [part - criterion.offset(labels, sizes) for part, labels in zip(scores, rows, strict=True)]
     p = torch.stack([p_values(part[0], part[1:], spare=spare) for part in centred])
     return ChannelScores(combined, combined_p(p))
+
+
+def _counted(batches: Iterable[Batch], sizes: list[int]) -> Iterator[Batch]:
+    """The batches, their sizes noted."""
+    for batch in batches:
+        sizes.append(len(batch.label))
+        yield batch
 
 
 def _labellings(label: Tensor, groups: Tensor, unit: Tensor, pick: Pick, index: int) -> Tensor:

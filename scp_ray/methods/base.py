@@ -22,17 +22,23 @@ class Method:
     post_hoc: ClassVar[bool] = False  # changes a trained model by ``finish_``, and trains none itself
 
     @property
+    def own_loss(self) -> bool:
+        """Whether its training loss is another one than plain cross-entropy."""
+        return True
+
+    @property
     def needs(self) -> tuple[Method, ...]:
         """Methods whose trained learners ``build`` needs first (a teacher, say)."""
         return ()
 
-    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+    def check(self, network: Network, data_name: str, privileged_code: int | None, image_size: int) -> None:
         """Raises ConfigError for a backbone or data set that the method cannot work with: before anything starts.
 
         Args:
             network: an outline of the backbone, on the meta device.
             data_name: of the data set.
             privileged_code: of the data set's primary attribute; None where nobody said.
+            image_size: side of the images.
         """
 
     def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
@@ -116,13 +122,18 @@ class Joined(Method):
         return f"{self.first.plugin_name}-{self.second.plugin_name}"
 
     @property
+    def own_loss(self) -> bool:
+        """As the first trains."""
+        return self.first.own_loss
+
+    @property
     def needs(self) -> tuple[Method, ...]:
         """The trained first."""
         return (self.first,)
 
-    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+    def check(self, network: Network, data_name: str, privileged_code: int | None, image_size: int) -> None:
         """What the second cannot work with; the first, which is needed, is asked by itself."""
-        self.second.check(network, data_name, privileged_code)
+        self.second.check(network, data_name, privileged_code, image_size)
 
     def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         """The first's trained learner, ready for the second."""

@@ -37,7 +37,7 @@ class FairAdaBN(Method):
     alpha: Annotated[float, Ge(0)] = 1.0
     hard: bool = False
 
-    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+    def check(self, network: Network, data_name: str, privileged_code: int | None, image_size: int) -> None:
         """Refuses a backbone that has no batch norm beside its first."""
         if sum(isinstance(part, nn.BatchNorm2d) for part in network.module.modules()) < 2:
             raise _no_norm(network)

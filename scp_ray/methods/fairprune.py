@@ -25,7 +25,7 @@ class FairPrune(UnstructuredPruning):
 
     beta: Annotated[float, Ge(0), Le(1)] = 0.33
 
-    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
+    def check(self, network: Network, data_name: str, privileged_code: int | None, image_size: int) -> None:
         """Refuses a data set that does not say which group is privileged."""
         _require_privileged(self, data_name, privileged_code)
 

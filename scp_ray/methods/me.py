@@ -80,28 +80,26 @@ class MultiExit(Method):
         if not self.thresholds:
             raise ConfigError("thresholds: got none; at least one has to be there to choose from.")
 
-    def check(self, network: Network, data_name: str, privileged_code: int | None) -> None:
-        """Refuses a backbone without stages, and as many weights as there are no exits for."""
+    def check(self, network: Network, data_name: str, privileged_code: int | None, image_size: int) -> None:
+        """Refuses a backbone without stages, images too small for an exit, and weights for other exits."""
         if not network.stages:
             raise ConfigError(
                 f"method: me puts a classifier after each stage, and backbone {network.name} names none. "
                 "Choose vgg11, vgg11-bn, resnet18 or tiny."
             )
-        self._weights(network)
-
-    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
-        """Raises ConfigError for a backbone that names no stages, or images too small for an exit."""
-        network, image = backbone(), data.splits["train"].image[:1].float().div(255)
-        self.check(network, data.name, data.privileged_code)
-        with evaluating(network.module), torch.no_grad():
-            maps, _ = outputs_of(network.module, network.stages, image)
-        smallest = min(min(part.shape[2:]) for part in maps)
+        smallest = min(min(part.shape[2:]) for part in _maps(network, image_size))
         if smallest < _SMALLEST_MAP:
             raise ConfigError(
                 f"method: me needs maps of at least {_SMALLEST_MAP} x {_SMALLEST_MAP} after every stage; those of "
-                f"{network.name} go down to {smallest} at {image.shape[-1]} px. Use a larger image_size."
+                f"{network.name} go down to {smallest} at {image_size} px. Use a larger image_size."
             )
-        exits = nn.ModuleList(_exit(part.shape[1], data.num_classes, self.pooled) for part in maps)
+        self._weights(network)
+
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+        """Raises ConfigError for what ``check`` refuses."""
+        network, size = backbone(), data.splits["train"].image.shape[-1]
+        self.check(network, data.name, data.privileged_code, size)
+        exits = nn.ModuleList(_exit(part.shape[1], data.num_classes, self.pooled) for part in _maps(network, size))
         return MultiExitLearner(network, exits, self._weights(network), self.fallback)
 
     def _weights(self, network: Network) -> tuple[float, ...]:
@@ -133,6 +131,13 @@ class MultiExit(Method):
 
         learner.threshold.fill_(max(self.thresholds, key=worth))  # the first of equals
         return True
+
+
+def _maps(network: Network, size: int) -> list[Tensor]:
+    """What the stages put out for one image, on the network's device."""
+    image = torch.zeros(1, 3, size, size, device=next(network.module.parameters()).device)
+    with evaluating(network.module), torch.no_grad():
+        return outputs_of(network.module, network.stages, image)[0]
 
 
 def _fate(report: FairnessReport, reference: FairnessReport | None) -> float:

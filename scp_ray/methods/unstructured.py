@@ -41,6 +41,11 @@ class UnstructuredPruning(Method):
     post_hoc = True
 
     @property
+    def own_loss(self) -> bool:
+        """Plain cross-entropy."""
+        return False
+
+    @property
     def needs(self) -> tuple[Method, ...]:
         """The trained vanilla model, which is pruned."""
         return (methods.get("vanilla")(),)

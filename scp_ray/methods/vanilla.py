@@ -14,6 +14,11 @@ from scp_ray.parts import FairnessData, Learner, Network
 class Vanilla(Method):
     """The paper's baseline; every FATE "_vanilla" is measured against it."""
 
+    @property
+    def own_loss(self) -> bool:
+        """Plain cross-entropy."""
+        return False
+
     def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
         """The plain classifier."""
         return Learner(*backbone())
