@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,15 +11,18 @@ import torch
 from miniature import TRIAL
 from torch import Tensor, nn
 
+from scp_ray import assembly
 from scp_ray.assembly import build_learner, local_scores
 from scp_ray.backbones.layers import find_layer
 from scp_ray.config import TrialConfig, resolve
 from scp_ray.config.identity import scores_id
+from scp_ray.criteria.base import Criterion
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.errors import ConfigError
 from scp_ray.loop.picking import Pick, score_channels
 from scp_ray.loop.rounds import PrunePlan, prune_rounds
 from scp_ray.loop.stopping import StopRule
+from scp_ray.maths.null import p_values
 from scp_ray.parts import Batch, ChannelScores, Evaluation, Learner, PrunableLayer, TrainPlan, state_to_cpu
 from scp_ray.trial import BaseModel, Result, Step, run_trial
 
@@ -103,6 +106,62 @@ def test_a_labelling_moves_no_channel_of_noise() -> None:
     moved = scores.T.corrcoef().triu(1).sum() / (CHANNELS * (CHANNELS - 1) / 2)
     still = (scores - SNNL().offset(null, [64] * 8)).T.corrcoef().triu(1).sum() / (CHANNELS * (CHANNELS - 1) / 2)
     assert moved > 0.5 and abs(still) < 0.15
+
+
+def test_the_offset_of_a_labelling_is_the_score_of_a_constant_map() -> None:
+    """methods.md, 11.5: -(4 ln(3/5) + 2 ln(1/5)) / 6 for groups of 4 and 2; a batch of one group is left out."""
+    group = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]])
+    assert SNNL().offset(group, [6, 6])[:, 0].tolist() == pytest.approx([0.877030, 0.877030], abs=1e-6)
+
+
+@dataclass(frozen=True)
+class Shifted(Criterion):
+    """Scores that are given, moved by something of each labelling."""
+
+    plugin_name = "shifted"
+
+    def score(self, learner: Any, layer: Any, batches: Any, *, group: Tensor | None = None) -> Tensor:
+        assert group is not None and sum(len(batch.label) for batch in batches) == group.shape[1]
+        return given(len(group)) + self.offset(group, [])
+
+    def offset(self, group: Tensor, sizes: Any) -> Tensor:
+        return 100 * (group * torch.arange(group.shape[1])).sum(1, keepdim=True).float().sin()
+
+
+def given(count: int) -> Tensor:
+    scores = torch.randn(count, CHANNELS, generator=torch.Generator().manual_seed(3))
+    scores[0, 4] = -6
+    return scores
+
+
+def test_what_a_labelling_moves_all_channels_by_is_taken_away() -> None:
+    planted, everyone = Planted(), torch.arange(512)
+    found = score_channels(
+        Shifted(), learner(), LAYER, planted.batches(), Pick("significant", permutations=50), label=planted.label,
+        attributes=planted.attributes[:, :1], unit=everyone, spare=torch.tensor([], dtype=torch.long),
+    )  # fmt: skip
+    assert found.p is not None
+    assert found.p.tolist() == pytest.approx(p_values(given(51)[0], given(51)[1:]).tolist(), abs=0.01)
+    assert int(found.p.argmin()) == 4 and found.p[4] < 0.01
+
+
+def test_labels_and_units_go_with_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lesion's name is the image's own on this data."""
+    config = TrialConfig.from_dict(TRIAL | {"pick": "significant"})
+    data = config.dataset.load()
+    model, heard = build_learner(config, data, {}), {}
+
+    def listen(criterion: Any, learner: Any, layer: Any, batches: Any, pick: Any, **given: Any) -> ChannelScores:
+        heard.update(given, seen=list(batches))
+        return ChannelScores(torch.zeros(64))
+
+    monkeypatch.setattr(assembly, "score_channels", listen)
+    assembly.local_scores(config, data, torch.device("cpu"), model, find_layer(model.layers, -1))
+    assert torch.equal(heard["label"], torch.cat([batch.label for batch in heard["seen"]]))
+    assert torch.equal(heard["attributes"][:, 0], torch.cat([batch.group for batch in heard["seen"]]))
+    images, train = torch.cat([batch.image for batch in heard["seen"]]), data.splits["train"].image.float() / 255
+    assert all(torch.equal(train[unit], image) for unit, image in zip(heard["unit"], images, strict=True))
+    assert heard["unit"].tolist() != sorted(heard["unit"].tolist())
 
 
 def test_pruned_channels_are_not_tested_and_take_no_rank() -> None:
