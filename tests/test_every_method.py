@@ -39,6 +39,8 @@ def method(name: str) -> Any:
 
 
 def config(name: str, backbone: str = "tiny", epochs: int = 2, **options: Any) -> TrialConfig:
+    # the exits' convolutions, linear in the wide maps of large networks, diverge at 0.01 from random weights
+    lr = 0.005 if name.startswith("me") and backbone != "tiny" else PLAN["lr"]
     return TrialConfig.from_dict(
         {
             "dataset": SMALL | {"image_size": BACKBONES[backbone]} | options.pop("dataset", {}),
@@ -46,7 +48,7 @@ def config(name: str, backbone: str = "tiny", epochs: int = 2, **options: Any) -
             "method": method(name),
             "pr_c": 0.05,
             "rounds": 3,
-            "train": PLAN | {"epochs": epochs},
+            "train": PLAN | {"epochs": epochs, "lr": lr},
             "fine_tune": PLAN | {"epochs": 1, "lr": 0.005},
             **options,
         }
