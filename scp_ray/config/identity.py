@@ -41,15 +41,10 @@ class ResolvedTrial:
     def bases(self) -> dict[str, TrialConfig]:
         """Every base model that has to be there before the trial runs, by id, each after those it needs itself."""
         found: dict[str, TrialConfig] = {}
-        for method in (Vanilla(), self.config.method):
-            _collect_bases(with_method(self.config, method), found)
+        for method in (Vanilla(), *all_needs(self.config.method), self.config.method):
+            config = with_method(self.config, method)
+            found.setdefault(base_id(config), config)
         return found
-
-
-def _collect_bases(config: TrialConfig, found: dict[str, TrialConfig]) -> None:
-    for method in config.method.needs:
-        _collect_bases(with_method(config, method), found)
-    found.setdefault(base_id(config), config)
 
 
 def resolve(config: TrialConfig) -> ResolvedTrial:
