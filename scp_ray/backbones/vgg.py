@@ -19,25 +19,17 @@ class VGG11(Backbone):
     stages = ("features.5", "features.10", "features.15", "features.20")
 
     def module(self, num_classes: int) -> nn.Module:
-        """torchvision's vgg11."""
-        from torchvision.models import vgg11
+        """torchvision's model of that name."""
+        from torchvision.models import get_model
 
-        module: nn.Module = vgg11(num_classes=num_classes)
+        module: nn.Module = get_model(self.imagenet_name, weights=None, num_classes=num_classes)
         return module
 
 
 @register("vgg11-bn")
 @dataclass(frozen=True)
-class VGG11BN(Backbone):
+class VGG11BN(VGG11):
     """VGG-11 with a batch norm after each of its 8 convolutions; "features.18" is the 6th here, the last in vgg11."""
 
-    weights: str = "none"
     imagenet_name = "vgg11_bn"
     stages = ("features.7", "features.14", "features.21", "features.28")
-
-    def module(self, num_classes: int) -> nn.Module:
-        """torchvision's vgg11_bn."""
-        from torchvision.models import vgg11_bn
-
-        module: nn.Module = vgg11_bn(num_classes=num_classes)
-        return module
