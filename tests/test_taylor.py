@@ -273,6 +273,6 @@ def test_what_cannot_be_scored():
     group = torch.stack([torch.arange(16) % 2, torch.full((16,), 2)])
     with pytest.raises(ScoreError, match="all of one group"):
         GAP.score(learner, learner.layers[0], batches, group=group)
-    for wrong in (group[:, :15], group[0]):
-        with pytest.raises(ValueError, match="N = 16 samples"):
+    for wrong, said in ((group[:, :15], "N = 16 samples, got .2, 15."), (group[0], "got .16,.")):
+        with pytest.raises(ValueError, match=said):
             GAP.score(learner, learner.layers[0], batches, group=wrong)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import torch
 from annotated_types import Ge
 from torch import Tensor
 
 from scp_ray.activations import layer_output
-from scp_ray.criteria.base import Criterion, register
-from scp_ray.errors import ScoreError
-from scp_ray.modes import evaluating
+from scp_ray.criteria.base import BatchwiseCriterion, register
 from scp_ray.parts import Batch, Learner, PrunableLayer
+
+
+class _Summed(NamedTuple):
+    """The sum over one batch."""
+
+    size: Tensor  # (C,) float64, of |z| averaged over positions
+    samples: int
 
 
 @register("activation")
 @dataclass(frozen=True)
-class Activation(Criterion):
+class Activation(BatchwiseCriterion):
     """Mean |z| of the channel's map at the convolution's output, over positions and samples.
 
     Molchanov et al. 2017 name the mean activation after the ReLU as a criterion to compare with; here, as for every
@@ -30,20 +34,13 @@ class Activation(Criterion):
 
     batch_size: Annotated[int, Ge(1)] = 128
 
-    def score(
-        self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
-    ) -> Tensor:
-        """(C,), or (R, C) of equal rows: labellings do not matter. Every sample counts equally.
+    def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> _Summed:
+        """Sum over the batch's samples."""
+        size = layer_output(learner, layer, batch).abs().flatten(2).mean(2)
+        return _Summed(size.double().sum(0).cpu(), len(size))
 
-        Raises ScoreError where there is no batch.
-        """
-        total, samples = torch.zeros(layer.channels, dtype=torch.float64), 0
-        with evaluating(learner):
-            for batch in batches:
-                size = layer_output(learner, layer, batch).abs().flatten(2).mean(2)
-                total += size.double().sum(0).cpu()
-                samples += len(size)
-        if not samples:
-            raise ScoreError("there is no scoring batch, so no channel can be scored; check the training split.")
-        scores = (total / samples).float()
-        return scores if group is None else scores.expand(len(group), -1)
+    def combined(self, parts: Sequence[_Summed], group: Tensor) -> Tensor:
+        """(R, C) of equal rows: labellings do not matter. Every sample counts equally."""
+        total = sum((part.size for part in parts[1:]), parts[0].size)
+        scores = (total / sum(part.samples for part in parts)).float()
+        return scores.expand(len(group), -1)

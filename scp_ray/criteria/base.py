@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from scp_ray.errors import ScoreError
 from scp_ray.maths.channels import channels_per_round
+from scp_ray.modes import evaluating
 from scp_ray.parts import Batch, Learner, PrunableLayer
 from scp_ray.registry import Registry
 
@@ -53,6 +55,49 @@ class Criterion:
                 forward pass; the result is then (R, C). Without it the batches' own groups count.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define score().")
+
+
+class BatchwiseCriterion(Criterion):
+    """A criterion whose batches are scored apart, by whichever process, and put together in the batches' order.
+
+    So the scores are the same, bit for bit, however many processes make the parts.
+    """
+
+    def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> Any:
+        """What one batch says: a named tuple of CPU tensors.
+
+        Args:
+            learner: in eval mode.
+            group: (R, n) codes of the batch's samples, on the CPU.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define part().")
+
+    def combined(self, parts: Sequence[Any], group: Tensor) -> Tensor:
+        """(R, C) float32 from the parts of all batches, at least one, in order; ``group`` (R, N) as for ``score``.
+
+        Raises ScoreError where they say nothing.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define combined().")
+
+    def score(
+        self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
+    ) -> Tensor:
+        """(C,), or (R, C): every batch in this process, one after the other. Raises ScoreError."""
+        if group is not None and group.ndim != 2:
+            raise ValueError(f"group must be (R, N) with N samples in all batches, got {tuple(group.shape)}.")
+        parts, rows, start = [], [], 0
+        with evaluating(learner):
+            for batch in batches:
+                size = len(batch.label)
+                rows.append(batch.group[None].cpu() if group is None else group[:, start : start + size].cpu())
+                parts.append(self.part(learner, layer, batch, rows[-1]))
+                start += size
+        if not parts:
+            raise ScoreError("there is no scoring batch, so no channel can be scored; check the training split.")
+        if group is not None and group.shape[1] != start:
+            raise ValueError(f"group must be (R, N) with N = {start} samples, got {tuple(group.shape)}.")
+        scores = self.combined(parts, torch.cat(rows, 1))
+        return scores[0] if group is None else scores
 
 
 criteria: Registry[Criterion] = Registry("criterion", "scp_ray.criteria")

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
 from scp_ray.activations import layer_output
-from scp_ray.criteria.base import Criterion, register
+from scp_ray.criteria.base import BatchwiseCriterion, register
 from scp_ray.errors import ScoreError
 from scp_ray.maths.snnl import snnl_scores
-from scp_ray.modes import evaluating
 from scp_ray.parts import Batch, Learner, PrunableLayer
+
+
+class _Scored(NamedTuple):
+    """The scores of one batch."""
+
+    scores: Tensor  # (R, C) float64, 0 where the batch cannot tell a labelling's groups apart
+    usable: Tensor  # (R,) bool
 
 
 @register("snnl")
 @dataclass(frozen=True)
-class SNNL(Criterion):
+class SNNL(BatchwiseCriterion):
     """Paper, Eq. 1, averaged over batches; low = the channel's maps separate the groups."""
 
     distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
@@ -30,40 +36,34 @@ class SNNL(Criterion):
     order: Literal["permuted", "table"] = "permuted"
     last_batch: Literal["half", "drop"] = "half"
 
-    def score(
-        self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
-    ) -> Tensor:
-        """Mean over batches of ``snnl_scores``; a batch that cannot tell the groups apart is left out.
+    def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> _Scored:
+        """``snnl_scores`` of the batch; a batch that cannot tell the groups apart is left out."""
+        usable = torch.tensor([_tells_groups_apart(row) for row in group])
+        scores = torch.zeros(len(usable), layer.channels, dtype=torch.float64)
+        if usable.any():
+            scores[usable] = snnl_scores(
+                layer_output(learner, layer, batch).float(),
+                group[usable],
+                distance=self.distance,
+                temperature=self.temperature,
+                self_pair=self.self_pair,
+            ).to("cpu", torch.float64)
+        return _Scored(scores, usable)
 
-        Raises ScoreError where every batch has to be left out.
+    def combined(self, parts: Sequence[_Scored], group: Tensor) -> Tensor:
+        """Mean over the batches that count.
+
+        Raises ScoreError where for some labelling every batch has to be left out.
         """
-        total, used, start = None, None, 0
-        with evaluating(learner):
-            for batch in batches:
-                size = len(batch.label)
-                labellings = batch.group[None] if group is None else group[:, start : start + size].to(batch.group)
-                start += size
-                usable = torch.tensor([_tells_groups_apart(row) for row in labellings])
-                if not usable.any():
-                    continue
-                maps = layer_output(learner, layer, batch).float()
-                scores = torch.zeros(len(usable), layer.channels, dtype=torch.float64)
-                scores[usable] = snnl_scores(
-                    maps,
-                    labellings[usable.to(labellings.device)],
-                    distance=self.distance,
-                    temperature=self.temperature,
-                    self_pair=self.self_pair,
-                ).to("cpu", torch.float64)
-                total = scores if total is None else total + scores
-                used = usable.long() if used is None else used + usable
-        if total is None or used is None or (used == 0).any():
+        total, used = parts[0].scores, parts[0].usable.long()
+        for scores, usable in parts[1:]:
+            total, used = total + scores, used + usable
+        if (used == 0).any():
             raise ScoreError(
                 "no scoring batch holds two groups with at least one pair in one of them, so no channel can be "
                 "scored; use a larger criterion.batch_size, or check the data set's groups."
             )
-        mean = (total / used[:, None]).float()
-        return mean[0] if group is None else mean
+        return (total / used[:, None]).float()
 
     def offset(self, group: Tensor, sizes: Sequence[int]) -> Tensor:
         """The score of a constant map: it depends on the groups' shares of each batch alone."""

@@ -11,7 +11,7 @@ is the change of the scoring set's loss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -20,9 +20,8 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional
 
-from scp_ray.criteria.base import Criterion, register
+from scp_ray.criteria.base import BatchwiseCriterion, register
 from scp_ray.errors import ScoreError
-from scp_ray.modes import evaluating
 from scp_ray.parts import Batch, Learner, PrunableLayer
 
 _ROWS = 64  # labellings that are turned into (rows, N) doubles at a time
@@ -33,39 +32,40 @@ class _Passed(NamedTuple):
 
     loss: Tensor  # (n,) float64 cross-entropies
     part: Tensor  # (n, C) float64, A: removing the channel changes the loss by about -A
-    group: Tensor  # (n,) the batch's own codes
+
+
+class _OnePass(BatchwiseCriterion):
+    """Both criteria look at the same pass.
+
+    The cross-entropy is that of ``learner(image, group)`` in eval mode, whatever the learner's own loss is; a learner
+    that needs a group to answer is given the batch's own.
+    """
+
+    def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> _Passed:
+        """One forward and backward pass."""
+        return _pass(learner, layer, batch)
 
 
 @register("taylor")
 @dataclass(frozen=True)
-class Taylor(Criterion):
+class Taylor(_OnePass):
     """|mean_i A_ik|: how much the mean cross-entropy changes without the channel; low = hardly."""
 
     uses_groups = False
 
     batch_size: Annotated[int, Ge(1)] = 128
 
-    def score(
-        self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
-    ) -> Tensor:
-        """(C,), or (R, C) of equal rows: labellings do not matter.
-
-        The cross-entropy is that of ``learner(image, group)`` in eval mode, whatever the learner's own loss is.
-        Raises ScoreError where there is no batch.
-        """
-        total, samples = torch.zeros(layer.channels, dtype=torch.float64), 0
-        for passed in _passes(learner, layer, batches):
-            total += passed.part.sum(0)
-            samples += len(passed.part)
-        if not samples:
-            raise ScoreError("there is no scoring batch, so no channel can be scored; check the training split.")
-        scores = (total / samples).abs().float()
-        return scores if group is None else scores.expand(len(group), -1)
+    def combined(self, parts: Sequence[_Passed], group: Tensor) -> Tensor:
+        """(R, C) of equal rows: labellings do not matter."""
+        total, samples = parts[0].part.sum(0), len(parts[0].part)
+        for passed in parts[1:]:
+            total, samples = total + passed.part.sum(0), samples + len(passed.part)
+        return (total / samples).abs().float().expand(len(group), -1)
 
 
 @register("gap-taylor")
 @dataclass(frozen=True)
-class GapTaylor(Criterion):
+class GapTaylor(_OnePass):
     """Change of the groups' gap in mean cross-entropy without the channel; negative = removal narrows the gap.
 
     The gap is the largest minus the smallest mean loss of a group, |L_1 - L_0| for two groups. To first order it
@@ -74,27 +74,13 @@ class GapTaylor(Criterion):
 
     batch_size: Annotated[int, Ge(1)] = 128
 
-    def score(
-        self, learner: Learner, layer: PrunableLayer, batches: Iterable[Batch], *, group: Tensor | None = None
-    ) -> Tensor:
-        """(C,), or (R, C). One pass serves all labellings.
+    def combined(self, parts: Sequence[_Passed], group: Tensor) -> Tensor:
+        """(R, C): ``group`` says between which samples the gap is taken. One pass serves all labellings.
 
-        ``group`` replaces the codes between which the gap is taken. A learner that needs a group to answer is given
-        the batch's own.
-
-        Raises:
-            ScoreError: there is no batch, or the samples of a labelling are all of one group.
-            ValueError: ``group`` does not label the batches' samples.
+        Raises ScoreError where the samples of a labelling are all of one group.
         """
-        passes = list(_passes(learner, layer, batches))
-        if not passes:
-            raise ScoreError("there is no scoring batch, so no channel can be scored; check the training split.")
-        loss, part, own = (torch.cat(parts) for parts in zip(*passes, strict=True))
-        labellings = own[None] if group is None else group.cpu()
-        if labellings.ndim != 2 or labellings.shape[1] != len(loss):
-            raise ValueError(f"group must be (R, N) with N = {len(loss)} samples, got {tuple(labellings.shape)}.")
-        changes = torch.cat([_gap_changes(loss, part, rows) for rows in torch.split(labellings, _ROWS)]).float()
-        return changes[0] if group is None else changes
+        loss, part = (torch.cat(column) for column in zip(*parts, strict=True))
+        return torch.cat([_gap_changes(loss, part, rows) for rows in torch.split(group, _ROWS)]).float()
 
 
 def _gap_changes(loss: Tensor, part: Tensor, labellings: Tensor) -> Tensor:
@@ -113,12 +99,6 @@ def _gap_changes(loss: Tensor, part: Tensor, labellings: Tensor) -> Tensor:
     best = mean_loss.masked_fill(absent, torch.inf).argmin(0)
     rows = torch.arange(len(labellings))
     return mean_part[best, rows] - mean_part[worst, rows]
-
-
-def _passes(learner: Learner, layer: PrunableLayer, batches: Iterable[Batch]) -> Iterator[_Passed]:
-    with evaluating(learner):
-        for batch in batches:
-            yield _pass(learner, layer, batch)
 
 
 def _pass(learner: Learner, layer: PrunableLayer, batch: Batch) -> _Passed:
@@ -146,4 +126,4 @@ def _pass(learner: Learner, layer: PrunableLayer, batch: Batch) -> _Passed:
         gradients = torch.autograd.grad(loss.sum(), maps)
     parts = [(z * g).detach().flatten(2).sum(2) for z, g in zip(maps, gradients, strict=True)]
     part = torch.stack(parts).double().sum(0)
-    return _Passed(loss.detach().double().cpu(), part.cpu(), batch.group.cpu())
+    return _Passed(loss.detach().double().cpu(), part.cpu())
