@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.driver import LOST_WORKER_RETRIES, Driver, signals_go_to
+from scp_ray.tune.local import guard_token, loopback_only
 from scp_ray.tune.preflight import check_fits, cluster_nodes, trial_bundle
 from scp_ray.tune.space import Plan
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
@@ -117,13 +118,15 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
 @contextmanager
 def _ray(address: str | None) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
+    guard_token(create=not address)
     try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with nullcontext() if address else loopback_only():
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except ConnectionError as error:
         raise ResourceError(
             f"no Ray cluster answers at {address!r}: {error}. Start one (ray start --head), name the address it "
