@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     uri = tracking_uri(sweep.ledger.root)
     count = replay(sweep, MLflowSink(uri, sweep.ledger.root))
     print(
-        f"{count} rows of {sweep.ledger.root} are in MLflow. Look: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}",
+        f"{count} rows of {sweep.ledger.root} are in MLflow. "
+        f"Look: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}",
         file=sys.stderr,
     )
     return 0
