@@ -5,6 +5,7 @@ Trials that wait are not yet known to Tune, so they hold neither CPU nor GPU.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -24,39 +25,63 @@ class NotSnapshotted:
 
 
 class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
-    """A Tune searcher that suggests jobs instead of searching."""
+    """A Tune searcher that suggests jobs instead of searching.
+
+    Tune asks it again and again, also while nothing is ready: what is ready lies in a heap by place in the plan, and
+    a base that is done looks at none but the jobs that need it.
+    """
 
     def __init__(
         self, jobs: Iterable[Job], *, finished: Callable[[str], bool], give_up: Callable[[Job, str], None]
     ) -> None:
         super().__init__()
-        self._waiting = list(jobs)
-        self._bases_to_come = {job.id for job in self._waiting if job.trial is None}
+        self._jobs = list(jobs)
+        self._ready: list[int] = []  # places in the plan, the earliest first
+        self._missing: dict[int, set[str]] = {}  # place of a job that waits -> bases that it waits for
+        self._waiting_for: dict[str, list[int]] = {job.id: [] for job in self._jobs if job.trial is None}
         self._running: dict[str, str] = {}  # Tune's id of a trial -> job id
         self._finished = finished
         self._give_up = give_up
+        for place, job in enumerate(self._jobs):
+            missing = {base for base in job.requires if base in self._waiting_for}
+            for base in missing:
+                self._waiting_for[base].append(place)
+            if missing:
+                self._missing[place] = missing
+            else:
+                self._ready.append(place)  # in order: a heap already
 
     def suggest(self, trial_id: str) -> Any:
         """The next job whose bases are there; None while all have to wait; FINISHED at the end."""
-        for job in self._waiting:
-            if not self._bases_to_come.intersection(job.requires):
-                self._waiting.remove(job)
-                self._running[trial_id] = job.id
-                return {"job": job.id}
-        return None if self._waiting else Searcher.FINISHED
+        if not self._ready:
+            return None if self._missing else Searcher.FINISHED
+        job = self._jobs[heapq.heappop(self._ready)]
+        self._running[trial_id] = job.id
+        return {"job": job.id}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A base is there, or it never will be: then what needs it is given up."""
         job_id = self._running.pop(trial_id, None)
-        if job_id not in self._bases_to_come:
+        if job_id not in self._waiting_for:
             return
-        if self._finished(job_id):
-            self._bases_to_come.discard(job_id)
+        if not self._finished(job_id):
+            self._lose(job_id)
             return
-        lost = [job for job in self._waiting if job_id in job.requires]
-        self._waiting = [job for job in self._waiting if job not in lost]
-        for job in lost:
-            self._give_up(job, job_id)
+        for place in self._waiting_for.pop(job_id):
+            missing = self._missing.get(place, set())  # not there: given up with another base
+            missing.discard(job_id)
+            if place in self._missing and not missing:
+                del self._missing[place]
+                heapq.heappush(self._ready, place)
+
+    def _lose(self, base_id: str) -> None:
+        """Give up what needs a base that never will be, and what needs that."""
+        for place in self._waiting_for.pop(base_id):
+            if self._missing.pop(place, None) is not None:
+                job = self._jobs[place]
+                self._give_up(job, base_id)
+                if job.id in self._waiting_for:
+                    self._lose(job.id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger knows what is done, and Tune's own snapshots are not used."""

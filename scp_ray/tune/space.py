@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from scp_ray.config import Arm, ResolvedTrial, TrialConfig
 from scp_ray.config.identity import outline
 from scp_ray.ledger import Ledger
+from scp_ray.ledger.ledger import rows_done
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
                 needs = tuple(ordered)[:position]
                 bases.setdefault(base_id, Job(base_id, label, config, None, needs))
     failures = ledger.failures()
+    rows = {job.id: ledger.rounds(job.id) for job in trials.values()}  # each file is read once
     done = [job for job in bases.values() if ledger.base_done(job.id)]
-    done += [job for job in trials.values() if ledger.trial_done(job.id, job.config.rounds)]
+    done += [job for job in trials.values() if rows_done(rows[job.id], job.config.rounds)]
     finished = {job.id for job in done}
     failed: list[Job] = []
     if not retry_failed:
@@ -88,9 +90,7 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
         failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
     left_out = finished | {job.id for job in failed}
     wanted = [
-        replace(job, rounds_done=max(0, len(ledger.rounds(job.id)) - 1))
-        for job in trials.values()
-        if job.id not in left_out
+        replace(job, rounds_done=max(0, len(rows[job.id]) - 1)) for job in trials.values() if job.id not in left_out
     ]
     needed = {base for job in wanted for base in job.requires}
     to_do = [job for job in bases.values() if job.id not in left_out and job.id in needed] + wanted
