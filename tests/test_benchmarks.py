@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).parents[1]
         ("data_build", ["--count", "100"], [{"build_images_s", "cores_decode_images_s", "ratio"}]),
         ("data_training", ["--steps", "1", "--batch", "4", "--size", "32"], [{"pipeline_images_s", "ratio"}]),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
+        ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),
     ],
 )
 def test_a_benchmark_tells_its_numbers(shared: Path, name: str, options: list[str], keys: list[set[str]]) -> None:
@@ -33,3 +36,24 @@ def test_a_benchmark_tells_its_numbers(shared: Path, name: str, options: list[st
     for line, expected in zip(told, keys, strict=True):
         assert expected <= set(line)
         assert line.get("ratio", 1) > 0
+
+
+COSTS = {"plan_s": 1.0, "worker_s": 10.0, "trial_s": 2.0, "result_s": 0.5, "track_trial_s": 3.0, "track_round_s": 1.0}
+
+
+@pytest.mark.parametrize(("pending", "ramp_s"), [(1, 40.0), (2, 20.0), (4, 10.0)])
+def test_the_simulation_adds_up_as_by_hand(pending: int, ramp_s: float) -> None:
+    """One GPU: 3 x 1 to plan, 10 for its worker, 60 for the base model, 4 x 2 for jobs, 7 x 0.5 for results: 84.5 s.
+
+    The tracker: 4 runs at 3 and 7 rounds at 1. On 5 GPUs the base model's has its worker; 4 more come in turns.
+    """
+    from benchmarks.scale import simulate
+
+    costs: Any = argparse.Namespace(**COSTS)
+    asked = {"rounds": 2, "bases": 1, "base_minutes": 1.0, "round_minutes": 0.0, "seed": 0, "pending": pending}
+    alone = simulate(argparse.Namespace(**asked, gpus=1, trials=3), costs)
+    assert alone.hours * 3600 == pytest.approx(84.5)
+    assert alone.tracker_busy == pytest.approx(19 / 84.5)
+    free: Any = argparse.Namespace(**(COSTS | {"trial_s": 0.0, "result_s": 0.0}))
+    minutes = argparse.Namespace(**(asked | {"round_minutes": 600.0}), gpus=5, trials=5)
+    assert simulate(minutes, free).ramp_s == pytest.approx(ramp_s)

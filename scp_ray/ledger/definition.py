@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -27,8 +28,10 @@ _PACKAGES = ("scp_ray", "torch", "torchvision", "ray", "numpy", "pandas", "pyarr
 def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
     """The sweep's record; arms of an earlier definition stay, an arm of the same label is brought up to date."""
     entries = {entry["label"]: entry for entry in (previous or {}).get("arms", [])}
+    identity = functools.cache(lambda data_set: data_set.identity())  # reads the tables: once, not once an arm
     for arm in arms:
-        entries[arm.label] = _joined(entries.get(arm.label), _arm_entry(arm))
+        entry = _arm_entry(arm, identity(arm.trials[0].config.dataset))
+        entries[arm.label] = _joined(entries.get(arm.label), entry)
     asked = {arm.label: {trial.trial_id for trial in arm.trials} for arm in arms}
     answered = {trial_id for trials in asked.values() for trial_id in trials}
     for label in [label for label in entries if label not in asked]:
@@ -86,14 +89,14 @@ def data_key(identity: Mapping[str, Any]) -> str:
     return str(identity["table"])[:16]
 
 
-def _arm_entry(arm: Arm) -> dict[str, Any]:
+def _arm_entry(arm: Arm, data: dict[str, Any]) -> dict[str, Any]:
     config = json.loads(json.dumps(arm.trials[0].config.as_dict()))  # as it is read back: lists, no tuples
     del config["seed"]
     return {
         "label": arm.label,
         "settings": arm.settings,
         "config": config,
-        "data": arm.trials[0].config.dataset.identity(),
+        "data": data,
         "trials": [
             {
                 "seed": trial.config.seed,
