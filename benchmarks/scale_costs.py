@@ -55,6 +55,8 @@ class Costs:
     sinks_s: float  # of that: our own work, for a result
     track_trial_s: float  # of the tracker's thread, SQLite on a local disk
     track_round_s: float
+    track_end_s: float  # for each run, when the sweep ends
+    retell_s: float  # for each run with two rounds, when the command is run again
     commit_s: float  # of a worker, on a local disk: predictions, channels, row
     commit_mb: float
     order_mb: float  # what each worker is sent once
@@ -69,14 +71,15 @@ def measured(sample: int, trials: int) -> Costs:
         rows, commit_s, commit_mb, replan_s = _ledger(arms, root)
         sinks_s = _sinks(plan, rows, root)
         queue_s = _queue(plan, trials)
-        track_trial_s, track_round_s = _tracker(definition, rows, root)
+        track_trial_s, track_round_s, track_end_s, retell_s = _tracker(definition, rows, root)
         order = pickle.dumps(plan.jobs)
         order_s = _seconds(lambda: pickle.loads(order)) / sample
         worker_s, tune_trial_s, tune_result_s = _tune(root)
     return Costs(
         **{"plan_s": plan_s, "replan_s": replan_s, "worker_s": worker_s, "queue_s": queue_s, "sinks_s": sinks_s},
         **{"trial_s": tune_trial_s + queue_s, "result_s": tune_result_s + sinks_s},
-        **{"track_trial_s": track_trial_s, "track_round_s": track_round_s, "commit_s": commit_s},
+        **{"track_trial_s": track_trial_s, "track_round_s": track_round_s, "track_end_s": track_end_s},
+        **{"retell_s": retell_s, "commit_s": commit_s},
         **{"commit_mb": commit_mb, "order_mb": len(order) / 1e6 / sample * trials, "order_s": order_s * trials},
     )
 
@@ -156,12 +159,18 @@ def _queue(plan: Any, trials: int) -> float:
     return _seconds(work) / trials
 
 
-def _tracker(definition: dict[str, Any], rows: dict[str, list[dict[str, Any]]], root: Path) -> tuple[float, float]:
-    sink = MLflowSink(f"sqlite:///{root / 'mlflow.db'}", root)
+def _tracker(
+    definition: dict[str, Any], rows: dict[str, list[dict[str, Any]]], root: Path
+) -> tuple[float, float, float, float]:
+    def tell(sink: MLflowSink, position: int) -> float:
+        return _seconds(lambda: [sink.round(some[position]) for some in rows.values()]) / len(rows)
+
+    sink, again = (MLflowSink(f"sqlite:///{root / 'mlflow.db'}", root) for _ in range(2))
     sink.open(definition)
-    first = _seconds(lambda: [sink.round(start) for start, _ in rows.values()]) / len(rows)
-    second = _seconds(lambda: [sink.round(row) for _, row in rows.values()]) / len(rows)
-    return first - second, second
+    first, second = tell(sink, 0), tell(sink, 1)
+    end_s = _seconds(sink.close) / len(rows)
+    again.open(definition)
+    return first - second, second, end_s, tell(again, 0) + tell(again, 1)
 
 
 class Nothing(tune.Trainable):  # type: ignore[misc]
