@@ -175,6 +175,10 @@ class Ledger:
         """State of a trial or base model to resume from."""
         return States(self.root / "state" / identifier)
 
+    def reached(self, identifier: str) -> str:
+        """How far a trial or base model has got: equal twice only if nothing was kept in between."""
+        return f"{len(self.rounds(identifier))} rounds, state {self.states(identifier).generation()}"
+
     def save_model(self, trial_id: str, index: int, state: Mapping[str, Tensor]) -> None:
         """The weights of the round that ``select`` prefers so far."""
         self.check_lease()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], order: WorkOrder) -> None:
         """Once per worker process; workers are reused."""
+        # Ray ends a worker on SIGTERM, wherever it is; Slurm may send SIGUSR1 to every process instead
+        signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGTERM))
         self._order = order
         self._begin(config["job"])
 
