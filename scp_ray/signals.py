@@ -21,6 +21,7 @@ RELEASE_S = 1.5
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 MESSAGE = "scp-ray: stopped; run the same command again to go on."
 
+_taken = False
 _at_end: list[Callable[[], None]] = []
 _received = threading.Event()
 
@@ -30,8 +31,15 @@ class Stopped(KeyboardInterrupt):
 
 
 def take() -> None:
-    """Take the signals for the rest of this process; called once, on its main thread."""
-    for number in SIGNALS:
+    """Take the signals for the rest of this process; on its main thread."""
+    global _taken
+    _taken = True
+    take_back()
+
+
+def take_back() -> None:
+    """Take them again, where they were taken, from a library that has put handlers of its own in place."""
+    for number in SIGNALS if _taken else ():
         signal.signal(number, _handle)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 from ray import tune
 from ray.exceptions import ActorUnavailableError, RayActorError
 
+from scp_ray import signals
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
 from scp_ray.tune.space import Job
 
 LOST_WORKER_RETRIES = 3
+RETAKE_S = 0.01
 # A worker's death is told with its cause by its node; what no node tells of is a node that has gone. SIGTERM comes
 # from whoever takes the machine back (Slurm, spot).
 _NODE_LOST = ("node has died", "receives a SIGTERM")
@@ -24,8 +27,10 @@ _NODE_LOST = ("node has died", "receives a SIGTERM")
 def beside_main_thread(work: Callable[[], None], driver: Driver) -> None:
     """Run ``work`` in a thread, so that a signal finds the main thread free, and its handlers in place.
 
-    ray.init and Tune put handlers of their own there, from the main thread only; and what Ray starts dies with the
-    thread that started it. On a signal the driver is told, and the thread waited for.
+    ray.init and Tune put Python handlers of their own in place, but only on the main thread. Ray's core puts one for
+    SIGTERM, which aborts the process, from any thread and unseen: until Ray is up, ours are put back again and again.
+    One thread for it all, since what Ray starts dies with the thread that started it. On a signal the driver is told,
+    and the thread waited for.
     """
     ended: Future[None] = Future()
 
@@ -40,6 +45,10 @@ def beside_main_thread(work: Callable[[], None], driver: Driver) -> None:
     thread = threading.Thread(target=run, name="scp_ray sweep", daemon=True)
     thread.start()
     try:
+        while not (driver.ray_is_up.is_set() or ended.done()):
+            signals.take_back()
+            time.sleep(RETAKE_S)
+        signals.take_back()
         ended.exception()  # waits
     except KeyboardInterrupt:
         driver.interrupted = True
@@ -59,6 +68,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def __init__(self, ledger: Ledger, lease: Lease, sinks: Sequence[Sink], jobs: dict[str, Job], rerun: str) -> None:
         self._ledger, self._lease, self._sinks, self._jobs, self._rerun = ledger, lease, sinks, jobs, rerun
         self.finished: set[str] = set()
+        self.ray_is_up = threading.Event()
         self.interrupted = False  # by a signal
         self._deaths: dict[str, tuple[str, int]] = {}  # of a job's workers: how far it was, how often there
 

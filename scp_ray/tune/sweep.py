@@ -85,6 +85,7 @@ def _run(
 ) -> None:
     """Everything that Ray is needed for."""
     with _ray(address):
+        driver.ray_is_up.set()
         driver.check()
         nodes = cluster_nodes()
         bundle = trial_bundle(config.resources, nodes)
