@@ -1,7 +1,7 @@
 """What a trial costs beside its work: a sweep of trials that only copy round 0 from one base model.
 
-    python -m benchmarks.trials             # 1,000 trials on two workers: seconds, and the driver's memory by trial
-    python -m benchmarks.trials --trials 20
+python -m benchmarks.trials             # 1,000 trials on two workers: seconds, and the driver's memory by trial
+python -m benchmarks.trials --trials 20
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def watch(driver: subprocess.Popen[str], rounds: Path) -> list[tuple[float, int,
 
 def numbers(watched: list[tuple[float, int, float]], trials: int) -> dict[str, float]:
     """From the first trial to the last; memory from a tenth of the trials on, when everything is imported."""
-    under_way = [(when, done, kb) for when, done, kb in watched if 0 < done]
+    under_way = [(when, done, kb) for when, done, kb in watched if done > 0]
     first, last = under_way[0], next(point for point in under_way if point[1] == under_way[-1][1])
     steady = [(done, kb) for _, done, kb in under_way if trials / 10 <= done < trials]
     halves = [part for part in (steady[: len(steady) // 2], steady[len(steady) // 2 :]) if len(part) > 1]

@@ -16,6 +16,7 @@ from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
 from scp_ray.tune.space import Job
+from scp_ray.tune.trainable import unpack
 
 LOST_WORKER_RETRIES = 3
 RETAKE_S = 0.01
@@ -91,8 +92,9 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         if "failed" in result:
             self._failed(result["job"], result["failed"])
         if "row" in result:
+            row = unpack(result["row"])
             for sink in self._sinks:
-                sink.round(result["row"])
+                sink.round(row)
             if result["done"]:
                 self.finished.add(result["job"])
 
