@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import yaml
 from benchmarks.measure import arguments, tell
 from scp_ray.config import SweepConfig
 from scp_ray.ledger import load_sweep
+from scp_ray.signals import below
 from scp_ray.trial import Step, run_trial
 
 WORKERS = 2
@@ -125,8 +127,7 @@ def start_of_sweep() -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.time()
         with subprocess.Popen(command(Path(folder), space(1, 1000)), stderr=subprocess.DEVNULL) as driver:
-            before = {path.name for path in Path("/proc").glob("[0-9]*")}
-            while not _in_step(before):
+            while not _in_step(driver.pid):
                 if driver.poll() is not None:
                     raise RuntimeError("the sweep ended before its first step was seen")
                 time.sleep(0.02)
@@ -135,15 +136,11 @@ def start_of_sweep() -> float:
         return took
 
 
-def _in_step(before: set[str]) -> bool:
-    for path in Path("/proc").glob("[0-9]*"):
-        if path.name in before:
-            continue
-        try:
-            if b"SweepTrainable.train" in (path / "cmdline").read_bytes():
+def _in_step(driver: int) -> bool:
+    for pid in below(driver):
+        with suppress(OSError):  # it has ended since
+            if b"Trainable.train" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return True
-        except OSError:  # it has ended since
-            continue
     return False
 
 

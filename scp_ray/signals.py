@@ -61,7 +61,7 @@ def forget(release: Callable[[], None]) -> None:
 
 def end_now(code: int) -> NoReturn:
     """Kill every process below this one, release what is held, and leave without another word."""
-    for child in reversed(_below(os.getpid())):
+    for child in reversed(below(os.getpid())):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(child, signal.SIGKILL)
     # beside, since a release may wait for a disk that does not answer
@@ -96,7 +96,7 @@ def _release() -> None:
             release()
 
 
-def _below(process: int) -> list[int]:
+def below(process: int) -> list[int]:
     """Ids of all processes below, parents first. Empty where there is no /proc: there Ray ends its own."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

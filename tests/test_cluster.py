@@ -148,7 +148,7 @@ def test_a_killed_driver_leaves_no_actor_on_a_cluster_that_goes_on(tmp_path: Pat
         while not any(root.glob("state/*/a.json")):
             assert driver.poll() is None
             time.sleep(0.05)
-        workers = {each for each in below(os.getpid()) if "SweepTrainable" in _name(each[0])}
+        workers = {each for each in below(os.getpid()) if "Trainable" in _name(each[0])}
         assert workers
     finally:
         driver.kill()
@@ -171,7 +171,7 @@ def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path) -> None:
     killed: set[tuple[int, str]] = set()
     try:
         while driver.poll() is None:
-            for worker in {each for each in below(driver.pid) if "SweepTrainable.train" in _name(each[0])} - killed:
+            for worker in {each for each in below(driver.pid) if "Trainable.train" in _name(each[0])} - killed:
                 os.kill(worker[0], 9)
                 killed.add(worker)
             time.sleep(0.05)
