@@ -59,8 +59,10 @@ class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A job has ended by itself, done or failed; of lost workers the driver speaks (``lost``)."""
-        job_id = self._running[trial_id] if error else self._running.pop(trial_id)
-        if error or job_id not in self._missing:
+        if error:
+            return
+        job_id = self._running.pop(trial_id)
+        if job_id not in self._missing:
             return
         if not self._finished(job_id):
             self._without(job_id)

@@ -80,11 +80,11 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Asked by Tune between events."""
         self.check()
-        return self._lease.lost
+        return False
 
     def check(self) -> None:
-        """Raises Interrupted after a signal."""
-        if self.interrupted:
+        """Raises Interrupted after a signal, or where the sweep is another driver's."""
+        if self.interrupted or self._lease.lost:
             raise Interrupted
 
     def result(self, result: dict[str, Any]) -> None:

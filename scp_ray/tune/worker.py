@@ -15,7 +15,8 @@ from scp_ray.seeds import derive_seed
 def prepare() -> None:
     """Once in its life."""
     # Ray ends a worker on SIGTERM, wherever it is; Slurm may send SIGUSR1 to every process instead
-    signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGTERM))
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGTERM))
 
 
 def reset(threads: int, job_id: str) -> None:
