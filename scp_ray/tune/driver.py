@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -151,7 +153,16 @@ class DriverCallback(NotSnapshotted, tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """A worker is lost."""
         job_id = trial.config["job"]
-        self._queue.lost(job_id, again=self._driver.lost(job_id, trial.get_error()))
+        self._queue.lost(job_id, again=self._driver.lost(job_id, _error_of(trial)))
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What ended its worker: Tune writes it on this machine at once (``get_error`` looks where it is copied later)."""
+    path = trial.pickled_error_file
+    if path is None:
+        return None
+    error: BaseException = pickle.loads(Path(path).read_bytes())
+    return error
 
 
 def _node_lost(error: BaseException | None) -> bool:

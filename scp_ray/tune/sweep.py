@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +148,8 @@ def _ray(address: str | None) -> Iterator[None]:
     # what Tune has to say of failed trials is said by us, with the reason and what to do
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
+            yield
     finally:
         ray.shutdown()
 
