@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[1]
         ("data_training", ["--steps", "1", "--batch", "4", "--size", "32"], [{"pipeline_images_s", "ratio"}]),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),
+        ("trials", ["--trials", "12"], [{"command_s", "trials_s", "driver_kb_per_trial"}]),
+        (
+            "orchestration",
+            ["--trials", "2", "--seconds", "0.5", "--starts", "1"],
+            [{"elapsed_s", "ideal_s", "ratio"}, {"sweep_s", "bare_s", "ratio"}],
+        ),
     ],
 )
 def test_a_benchmark_tells_its_numbers(shared: Path, name: str, options: list[str], keys: list[set[str]]) -> None:

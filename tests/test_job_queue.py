@@ -69,7 +69,7 @@ def test_what_needs_a_given_up_base_is_given_up_too() -> None:
     jobs = [job("a", base=True), job("b", ("a",), base=True), job("t", ("b",)), job("free")]
     queue = JobQueue(jobs, finished=lambda _: False, give_up=lambda lost, base: given_up.append((lost.id, base)))
     assert queue.suggest("1") == {"job": "a"}
-    queue.on_trial_complete("1", error=True)
+    queue.on_trial_complete("1")
     assert given_up == [("b", "a"), ("t", "b")]
     assert queue.suggest("2") == {"job": "free"}
     assert queue.suggest("3") == Searcher.FINISHED

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from scp_ray import __version__
+from scp_ray import __version__, signals
 from scp_ray.cli import data, ls, report, status, sweep, track, trial
 from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
@@ -35,13 +35,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"scp-ray: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("scp-ray: stopped; run the same command again to go on.", file=sys.stderr)
-        return 75
+        if getattr(options, "json", False):
+            print_json({"interrupted": True})
+        print(signals.MESSAGE, file=sys.stderr)
+        return signals.EXIT_CODE
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         sys.stderr.close()
         return 0
     return code
 
 
+def command() -> int:
+    """The command as a process of its own, which ends on a signal."""
+    signals.take()
+    try:
+        code = main()
+    except signals.Stopped:  # before or after a subcommand
+        code = signals.EXIT_CODE
+    if signals.received():
+        signals.end_now(code)
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

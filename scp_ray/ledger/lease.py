@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scp_ray import signals
 from scp_ray.errors import LedgerError, SweepHeldError
 from scp_ray.ledger.files import read_json, write_json
 
@@ -30,6 +31,7 @@ class Lease:
 
     def __enter__(self) -> Lease:
         """Take the lease. Raises SweepHeldError where a living driver has it."""
+        signals.at_end(self._release)
         while not self._create():
             self._clear_dead()
         self._thread.start()
@@ -38,6 +40,11 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._release()
+        signals.forget(self._release)
+
+    def _release(self) -> None:
+        self._stop.set()  # no beat may write it anew
         if holds(self.path, self.token):
             self.path.unlink()
 

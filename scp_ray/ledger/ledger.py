@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,7 @@ class Ledger:
         """Raises DataError where a data set is not the one of sweep.json; without a sweep.json there is none to be."""
         if not self.definition_path.exists():
             return
-        known = self.definition().get("data", {})
+        known = _data_of(self.definition_path, self.definition_path.stat().st_mtime_ns)
         if key not in known:
             raise DataError(
                 f"the tables on {platform.node()}, or the images that can be used there, are not those that the sweep "
@@ -175,6 +176,10 @@ class Ledger:
         """State of a trial or base model to resume from."""
         return States(self.root / "state" / identifier)
 
+    def reached(self, identifier: str) -> str:
+        """How far a trial or base model has got: equal twice only if nothing was kept in between."""
+        return f"{len(self.rounds(identifier))} rounds, state {self.states(identifier).generation()}"
+
     def save_model(self, trial_id: str, index: int, state: Mapping[str, Tensor]) -> None:
         """The weights of the round that ``select`` prefers so far."""
         self.check_lease()
@@ -206,6 +211,13 @@ class Ledger:
 def rows_done(rows: Sequence[Row], rounds: int) -> bool:
     """Whether a trial's rows reach the rounds asked for, or its loop has ended before."""
     return bool(rows) and (int(rows[-1]["round"]) >= rounds or bool(rows[-1]["stopped"]))
+
+
+@lru_cache(maxsize=1)
+def _data_of(definition: Path, written_ns: int) -> Row:
+    """Each job asks; a sweep.json of a thousand arms takes longer to read than a job that has nothing to do."""
+    known: Row = read_json(definition).get("data", {})
+    return known
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

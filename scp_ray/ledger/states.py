@@ -45,6 +45,10 @@ class States:
         state: dict[str, Any] = torch.load(self._folder / f"{newest}.state", map_location="cpu", weights_only=True)
         return state
 
+    def generation(self) -> int:
+        """The number of the newest generation that is whole, 0 where there is none."""
+        return max(self._whole().values(), default=0)
+
     def keep_newest(self) -> None:
         """Drop the older generation: the trial is done, and only more rounds could want its state."""
         whole = self._whole()

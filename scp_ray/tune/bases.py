@@ -28,7 +28,8 @@ class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
     """A Tune searcher that suggests jobs instead of searching.
 
     Tune asks it again and again, also while nothing is ready: what is ready lies in a heap by place in the plan, and
-    a base that is done looks at none but the jobs that need it.
+    a base that is done looks at none but the jobs that need it. A job whose worker was lost comes back here, and goes
+    out as another of Tune's trials.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._jobs = list(jobs)
+        self._places = {job.id: place for place, job in enumerate(self._jobs)}
         self._ready: list[int] = []  # places in the plan, the earliest first
         self._missing: dict[int, set[str]] = {}  # place of a job that waits -> bases that it waits for
         self._waiting_for: dict[str, list[int]] = {job.id: [] for job in self._jobs if job.trial is None}
@@ -52,16 +54,18 @@ class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
                 self._ready.append(place)  # in order: a heap already
 
     def suggest(self, trial_id: str) -> Any:
-        """The next job whose bases are there; None while all have to wait; FINISHED at the end."""
+        """The next job whose bases are there; None while one may still come; FINISHED at the end."""
         if not self._ready:
-            return None if self._missing else Searcher.FINISHED
+            return None if self._missing or self._running else Searcher.FINISHED
         job = self._jobs[heapq.heappop(self._ready)]
         self._running[trial_id] = job.id
         return {"job": job.id}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A base is there, or it never will be: then what needs it is given up."""
-        job_id = self._running.pop(trial_id, None)
+        """A job has ended by itself, done or failed; of lost workers the driver speaks (``lost``)."""
+        if error:
+            return
+        job_id = self._running.pop(trial_id)
         if job_id not in self._waiting_for:
             return
         if not self._finished(job_id):
@@ -73,6 +77,14 @@ class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
             if place in self._missing and not missing:
                 del self._missing[place]
                 heapq.heappush(self._ready, place)
+
+    def lost(self, job_id: str, *, again: bool) -> None:
+        """A job's worker was lost: the job is handed out anew, or never again."""
+        self._running = {key: running for key, running in self._running.items() if running != job_id}
+        if again:
+            heapq.heappush(self._ready, self._places[job_id])
+        elif job_id in self._waiting_for:
+            self._lose(job_id)
 
     def _lose(self, base_id: str) -> None:
         """Give up what needs a base that never will be, and what needs that."""

@@ -2,32 +2,67 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import ActorUnavailableError, RayActorError
 
+from scp_ray import signals
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease
-from scp_ray.tune.bases import NotSnapshotted
+from scp_ray.tune.bases import JobQueue, NotSnapshotted
 from scp_ray.tune.space import Job
+from scp_ray.tune.trainable import unpack
 
 LOST_WORKER_RETRIES = 3
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RETAKE_S = 0.01
+# A worker's death is told with its cause by its node; what no node tells of is a node that has gone. SIGTERM comes
+# from whoever takes the machine back (Slurm, spot).
+_NODE_LOST = ("node has died", "receives a SIGTERM")
 
 
-@contextmanager
-def signals_go_to(driver: Driver) -> Iterator[None]:
-    """The driver's handlers inside the block, those from before after it."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    driver.listen()
+def beside_main_thread(work: Callable[[], None], driver: Driver) -> None:
+    """Run ``work`` in a thread, so that a signal finds the main thread free, and its handlers in place.
+
+    ray.init and Tune put Python handlers of their own in place, but only on the main thread. Ray's core puts one for
+    SIGTERM, which aborts the process, from any thread and unseen: until Ray is up, ours are put back again and again.
+    One thread for it all, since what Ray starts dies with the thread that started it. On a signal the driver is told,
+    and the thread waited for.
+    """
+    ended: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    thread = threading.Thread(target=run, name="scp_ray sweep", daemon=True)
+    thread.start()
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        while not (driver.ray_is_up.is_set() or ended.done()):
+            signals.take_back()
+            time.sleep(RETAKE_S)
+        signals.take_back()
+        ended.exception()  # waits
+    except KeyboardInterrupt:
+        driver.interrupted = True
+        thread.join()
+    error = ended.exception()
+    if error is not None and not isinstance(error, Interrupted):
+        raise error
+
+
+class Interrupted(BaseException):
+    """Ends Tune's loop without its clean-up, which waits for steps to end: what runs is killed with Ray."""
 
 
 class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
@@ -36,7 +71,9 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def __init__(self, ledger: Ledger, lease: Lease, sinks: Sequence[Sink], jobs: dict[str, Job], rerun: str) -> None:
         self._ledger, self._lease, self._sinks, self._jobs, self._rerun = ledger, lease, sinks, jobs, rerun
         self.finished: set[str] = set()
-        self.interrupted = False
+        self.ray_is_up = threading.Event()
+        self.interrupted = False  # by a signal
+        self._deaths: dict[str, tuple[str, int]] = {}  # of a job's workers: how far it was, how often there
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No single trial is stopped from here."""
@@ -44,26 +81,22 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Asked by Tune between events."""
-        return self.interrupted or self._lease.lost
+        self.check()
+        return False
 
-    def interrupt(self, number: int, frame: Any) -> None:
-        """SIGINT or SIGTERM: end the run; the ledger knows where to go on. A second one ends the process."""
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-
-    def listen(self) -> None:
-        """Take the signals: after ray.init and again inside Tune, which put handlers of their own in place."""
-        for number in SIGNALS:
-            signal.signal(number, self.interrupt)
+    def check(self) -> None:
+        """Raises Interrupted after a signal, or where the sweep is another driver's."""
+        if self.interrupted or self._lease.lost:
+            raise Interrupted
 
     def result(self, result: dict[str, Any]) -> None:
         """A worker has committed a row, or given up."""
         if "failed" in result:
             self._failed(result["job"], result["failed"])
         if "row" in result:
+            row = unpack(result["row"])
             for sink in self._sinks:
-                sink.round(result["row"])
+                sink.round(row)
             if result["done"]:
                 self.finished.add(result["job"])
 
@@ -72,11 +105,25 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         reason = f"its base model {base_id} failed ({self._jobs[base_id].label})"
         self._failed(job.id, {"label": job.label, "kind": "BaseFailed", "reason": reason, "traceback": ""})
 
-    def lost(self, job_id: str, error: BaseException | None) -> None:
-        """A worker that died, or met a broken disk, more often than it is started again."""
+    def lost(self, job_id: str, error: BaseException | None) -> bool:
+        """A worker that died, or met a broken disk. Returns whether its job is to be tried again.
+
+        It is, as long as it gets further each time, and a few times where it does not. The loss of a node is nobody's
+        fault and does not count.
+        """
+        if not _node_lost(error):
+            reached, (before, deaths) = self._ledger.reached(job_id), self._deaths.get(job_id, ("", 0))
+            deaths = deaths + 1 if reached == before else 1
+            self._deaths[job_id] = (reached, deaths)
+            if deaths > LOST_WORKER_RETRIES:
+                self._given_up(job_id, error)
+                return False
+        return True
+
+    def _given_up(self, job_id: str, error: BaseException | None) -> None:
         cause = getattr(error, "cause", None)
         what = f"met {type(cause).__name__}: {cause}" if cause else "died (out of memory is the usual cause)"
-        reason = f"its worker {what}, {LOST_WORKER_RETRIES + 1} times in all."
+        reason = f"its worker {what}, {LOST_WORKER_RETRIES + 1} times without getting further."
         label = self._jobs[job_id].label
         self._failed(job_id, {"label": label, "kind": "WorkerLost", "reason": reason, "traceback": str(error)})
 
@@ -88,25 +135,37 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         for sink in self._sinks:
             sink.failed({"id": job_id} | failure)
 
-    def callback(self) -> tune.Callback:
+    def callback(self, queue: JobQueue) -> tune.Callback:
         """What Tune calls on this driver."""
-        return DriverCallback(self)
+        return DriverCallback(self, queue)
 
 
 class DriverCallback(NotSnapshotted, tune.Callback):  # type: ignore[misc]
     """Hands Tune's events on."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    def setup(self, **_: Any) -> None:
-        """Tune is about to start: its own signal handlers are in place by now."""
-        self._driver.listen()
+    def __init__(self, driver: Driver, queue: JobQueue) -> None:
+        self._driver, self._queue = driver, queue
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A worker reports."""
         self._driver.result(result)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
-        """A worker is given up."""
-        self._driver.lost(trial.config["job"], trial.get_error())
+        """A worker is lost."""
+        job_id = trial.config["job"]
+        self._queue.lost(job_id, again=self._driver.lost(job_id, _error_of(trial)))
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What ended its worker: Tune writes it on this machine at once (``get_error`` looks where it is copied later)."""
+    path = trial.pickled_error_file
+    if path is None:
+        return None
+    error: BaseException = pickle.loads(Path(path).read_bytes())
+    return error
+
+
+def _node_lost(error: BaseException | None) -> bool:
+    if isinstance(error, ActorUnavailableError):
+        return True
+    return isinstance(error, RayActorError) and (error.preempted or any(text in str(error) for text in _NODE_LOST))

@@ -41,7 +41,7 @@ class Console:
         if job.trial is None:
             self._warn_at_chance(job, row)
             self._finish(job)
-        elif row["round"] > self._rounds[job.id]:
+        elif row["round"] > self._rounds[job.id] or not job.config.rounds:
             self._left[job.id] -= job.epochs(row["round"] - self._rounds[job.id])
             self._rounds[job.id] = row["round"]
             if row["round"] >= job.config.rounds or row["stopped"]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ from scp_ray.ledger.files import write_json
 from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
-from scp_ray.tune.driver import LOST_WORKER_RETRIES, Driver, signals_go_to
+from scp_ray.tune.driver import Driver, beside_main_thread
 from scp_ray.tune.local import guard_token, loopback_only
 from scp_ray.tune.preflight import check_fits, cluster_nodes, trial_bundle
 from scp_ray.tune.space import Plan
@@ -61,23 +62,7 @@ def run_sweep(
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        with _ray(address), signals_go_to(driver):
-            nodes = cluster_nodes()
-            bundle = trial_bundle(config.resources, nodes)
-            check_fits(bundle, nodes, config.resources.device)
-            definition = _define(config, arms, ledger)
-            for job in plan.to_do:
-                ledger.forget_failure(job.id)
-            for sink in sinks:
-                sink.open(definition)
-            for row in _committed(plan, ledger):
-                for sink in sinks:  # what a driver that was killed has committed and not told
-                    sink.round(row)
-            try:
-                _tune(config, ledger, plan, bundle, driver)
-            finally:
-                for sink in sinks:
-                    sink.close()
+        beside_main_thread(lambda: _run(config, arms, ledger, plan, sinks, address, driver), driver)
         if lease.lost:
             raise SweepHeldError(f"another driver has taken {ledger.root} over while this one was silent.")
     else:
@@ -89,6 +74,37 @@ def run_sweep(
             if job.trial is None:
                 ledger.states(job.id).remove()  # left by a worker killed right after its commit
     return Outcome(len(driver.finished), len(plan.done), _failures(plan, ledger), interrupted)
+
+
+def _run(
+    config: SweepConfig,
+    arms: Sequence[Arm],
+    ledger: Ledger,
+    plan: Plan,
+    sinks: Sequence[Sink],
+    address: str | None,
+    driver: Driver,
+) -> None:
+    """Everything that Ray is needed for."""
+    with _ray(address):
+        driver.ray_is_up.set()
+        driver.check()
+        nodes = cluster_nodes()
+        bundle = trial_bundle(config.resources, nodes)
+        check_fits(bundle, nodes, config.resources.device)
+        definition = _define(config, arms, ledger)
+        for job in plan.to_do:
+            ledger.forget_failure(job.id)
+        for sink in sinks:
+            sink.open(definition)
+        for row in _committed(plan, ledger):
+            for sink in sinks:  # what a driver that was killed has committed and not told
+                sink.round(row)
+        try:
+            _tune(config, ledger, plan, bundle, driver)
+        finally:
+            for sink in sinks:
+                sink.close()
 
 
 def _committed(plan: Plan, ledger: Ledger) -> Iterator[dict[str, Any]]:
@@ -135,7 +151,8 @@ def _ray(address: str | None) -> Iterator[None]:
     # what Tune has to say of failed trials is said by us, with the reason and what to do
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
+            yield
     finally:
         ray.shutdown()
 
@@ -167,9 +184,8 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, flo
                 storage_path=str(scratch),
                 verbose=0,
                 stop=driver,
-                callbacks=[driver.callback()],
+                callbacks=[driver.callback(queue)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=LOST_WORKER_RETRIES),
             ),
         ).fit()
     finally:

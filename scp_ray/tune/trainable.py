@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from scp_ray.devices import choose_device, reset_peak_memory
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import Row, rows_done
+from scp_ray.tune import worker
 from scp_ray.tune.record import record_base, record_trial
 from scp_ray.tune.space import Job
 
@@ -41,7 +43,9 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any], order: WorkOrder) -> None:
         """Once per worker process; workers are reused."""
+        worker.prepare()
         self._order = order
+        self._rows: Iterator[Row] | None = None
         self._begin(config["job"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -51,10 +55,10 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, job_id: str) -> None:
         order = self._order
-        torch.set_num_threads(order.threads)
+        self._rows = None
+        worker.reset(order.threads, job_id)
         self._job = order.jobs[job_id]
         self._ledger = Ledger(order.root, token=order.token)
-        self._rows: Iterator[Row] | None = None
 
     def step(self) -> dict[str, Any]:
         """One committed row, or why there is none."""
@@ -73,7 +77,7 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
         done = job.trial is None or rows_done([row], job.config.rounds)
         if done:
             self._finish()
-        return {"job": job.id, "row": row, "done": done}
+        return {"job": job.id, "row": pack(row), "done": done}
 
     def _finish(self) -> None:
         """Let the generator run out: it puts the state of a finished trial in order."""
@@ -107,6 +111,17 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Close the generator, so that nothing of the job outlives it."""
         self._rows = None
+
+
+def pack(row: Row) -> bytes:
+    """As Tune cannot look into it: of every number that it can, it keeps statistics for every trial."""
+    return pickle.dumps(row)
+
+
+def unpack(packed: bytes) -> Row:
+    """What ``pack`` made, on its way from our own worker to our own driver."""
+    row: Row = pickle.loads(packed)
+    return row
 
 
 def failure_of(job: Job, error: BaseException) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pictured import (
     numbered,
     save,
 )
+from processes import below, left_after
 
 from scp_ray.data import build as building
 from scp_ray.data import listed
@@ -135,6 +136,30 @@ def test_what_a_kill_before_the_rename_left_is_cleared_away(root: Path, tmp_path
     start(tmp_path, root, BEFORE_RENAME).communicate()
     path = data_set(root).build()
     assert entries(path.parent) == {path.name, "facts-2.arrow"}
+
+
+def test_a_signal_ends_a_build_with_the_processes_that_decode(
+    tmp_path: Path, home: Path, undisturbed: Callable[[Path], bytes]
+) -> None:
+    """Exit code 75; what was decoded until then is kept, and the same command goes on."""
+    root = make(tmp_path / "many", 640)
+    command = [sys.executable, "-m", "scp_ray.cli.main", "data", "build", "isic2019", "--root", str(root)]
+    command += ["--image-size", "32"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while log_lines(home) < 32 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    family = below(process.pid)
+    process.send_signal(signal.SIGUSR1)
+    began = time.monotonic()
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 75, told
+    assert time.monotonic() - began < 10
+    assert left_after(family, 2) == []
+    assert list(home.rglob("*.arrow")) == []
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    (path,) = home.rglob("32px-*.arrow")
+    assert path.read_bytes() == undisturbed(root)
 
 
 def interrupt(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
