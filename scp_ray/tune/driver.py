@@ -9,6 +9,7 @@ from typing import Any
 
 from ray import tune
 
+from scp_ray.errors import SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease
 from scp_ray.tune.bases import NotSnapshotted
@@ -45,6 +46,13 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Asked by Tune between events."""
         return self.interrupted or self._lease.lost
+
+    def check_on(self) -> None:
+        """Before the first trial, where stopping needs no Tune: KeyboardInterrupt after a signal, or SweepHeldError."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        if self._lease.lost:
+            raise SweepHeldError(f"another driver has taken {self._ledger.root} over while this one waited.")
 
     def interrupt(self, number: int, frame: Any) -> None:
         """SIGINT or SIGTERM: end the run; the ledger knows where to go on. A second one ends the process."""

@@ -21,7 +21,9 @@ from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.driver import LOST_WORKER_RETRIES, Driver, signals_go_to
-from scp_ray.tune.preflight import check_fits, cluster_nodes, trial_bundle
+from scp_ray.tune.placement import Bundle, head_only
+from scp_ray.tune.preflight import cluster_nodes, place_trials
+from scp_ray.tune.probe import probe_nodes
 from scp_ray.tune.space import Plan
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
 
@@ -46,6 +48,7 @@ def run_sweep(
     *,
     rerun: str,
     address: str | None = None,
+    wait_s: float = 0.0,
 ) -> Outcome:
     """Run what the ledger lacks.
 
@@ -55,15 +58,18 @@ def run_sweep(
         sinks: told of every committed row.
         rerun: the command that tries what failed once more; kept with each failure.
         address: of a running Ray cluster; without it a local Ray is started and ended here.
+        wait_s: how long nodes that may still start are waited for.
 
-    Raises ResourceError before anything is written, where no node can hold a trial.
+    Raises ResourceError before anything is written, where the cluster cannot hold a trial or a node cannot do its part.
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        with _ray(address), signals_go_to(driver):
-            nodes = cluster_nodes()
-            bundle = trial_bundle(config.resources, nodes)
-            check_fits(bundle, nodes, config.resources.device)
+        with connected(address), signals_go_to(driver):
+            bundles = place_trials(
+                config.resources, may_grow=address is not None, wait_s=wait_s, check_on=driver.check_on
+            )
+            data = list(dict.fromkeys(job.config.dataset for job in plan.to_do))
+            probe_nodes(cluster_nodes(), bundles, ledger.root, data)
             definition = _define(config, arms, ledger)
             for job in plan.to_do:
                 ledger.forget_failure(job.id)
@@ -73,7 +79,7 @@ def run_sweep(
                 for sink in sinks:  # what a driver that was killed has committed and not told
                     sink.round(row)
             try:
-                _tune(config, ledger, plan, bundle, driver)
+                _tune(config, ledger, plan, bundles, driver)
             finally:
                 for sink in sinks:
                     sink.close()
@@ -115,7 +121,7 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     try:
         ray.init(
@@ -137,7 +143,7 @@ def _ray(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, float], driver: Driver) -> None:
+def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle], driver: Driver) -> None:
     assert ledger.token is not None
     order = WorkOrder(
         root=str(ledger.root),
@@ -145,13 +151,18 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, flo
         jobs=plan.jobs,
         threads=config.resources.threads,
         device=config.resources.device,
-        gpus=bundle["GPU"],
+        gpus=bundles[0]["GPU"],
         checkpoint_s=60 * config.checkpoint_minutes,
         keep_models=config.keep_models != "none",
     )
-    trainable = tune.with_resources(
-        tune.with_parameters(SweepTrainable, order=order), tune.PlacementGroupFactory([bundle])
-    )
+
+    bases = frozenset(job.id for job in plan.to_do if job.trial is None)  # all that Ray has to carry along
+
+    def group(asked: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What a job holds; a base model leaves the scorers' share to others."""
+        return tune.PlacementGroupFactory(head_only(bundles) if asked["job"] in bases else bundles)
+
+    trainable = tune.with_resources(tune.with_parameters(SweepTrainable, order=order), group)
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
     scratch = ledger.root / "logs" / "tune"  # Tune's own notes, never read: gone before and after each run
     shutil.rmtree(scratch, ignore_errors=True)
