@@ -74,10 +74,10 @@ def ended(sweep: Any, expect: int) -> str:
     return said
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
+def wait_for(condition: Callable[[], Any], log: Path | None = None) -> None:
+    until = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < until, "what the test waits for did not happen"
+        assert time.monotonic() < until, f"what the test waits for did not happen. {log.read_text() if log else ''}"
         time.sleep(0.1)
 
 
@@ -202,21 +202,20 @@ def test_a_living_node_counts_against_its_type(cluster: Cluster) -> None:
 
 
 @contextmanager
-def nodes_of_their_own(address: str, mounts: dict[str, str]) -> Iterator[None]:
+def nodes_of_their_own(address: str, mounts: dict[str, str], log: Path) -> Iterator[None]:
     """Nodes with a host name and mounts of their own: by name, the commands that mount."""
     if subprocess.run(["unshare", "-mu", "true"], capture_output=True).returncode:
         pytest.skip("needs the right to make namespaces")
-    ray_command = Path(sys.executable).with_name("ray")
-    started = [
-        subprocess.Popen(
-            ["unshare", "-mu", "sh", "-ec", f"hostname {name}; {commands}; exec {ray_command} start --block "
-             f"--address={address} --num-cpus=2 --disable-usage-stats --include-log-monitor=False"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        for name, commands in mounts.items()
-    ]  # fmt: skip
+    node = f"{Path(sys.executable).with_name('ray')} start --block --address={address} --num-cpus=2"
+    with log.open("w") as file:
+        started = [
+            subprocess.Popen(
+                ["unshare", "-mu", "sh", "-ec", f"hostname {name}; {commands}; exec {node}"], stdout=file, stderr=file
+            )
+            for name, commands in mounts.items()
+        ]
     try:
-        wait_for(lambda: set(mounts) <= {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]})
+        wait_for(lambda: set(mounts) <= {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}, log)
         yield
     finally:
         for process in started:
@@ -243,7 +242,7 @@ def test_a_node_that_cannot_do_its_part_is_named(cluster: Cluster, tmp_path: Pat
         "readonly": f"mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}",
         "nodata": f"mount -t tmpfs none {data / 'images'}",
     }
-    with nodes_of_their_own(cluster.address, mounts):
+    with nodes_of_their_own(cluster.address, mounts, tmp_path / "nodes.log"):
         with pytest.raises(ResourceError) as refused:
             probe_nodes(cluster_nodes(), small, folder, [images])
         probe_nodes(cluster_nodes(), large, folder, [images])  # no node of 2 CPUs is used: what it sees does not matter

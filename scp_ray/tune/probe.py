@@ -86,16 +86,25 @@ def leave_mark(probe: str) -> str:
     folder = Path(probe)
     if not (folder / "driver").exists():  # and nothing is made here: it would stay
         return _not_shared(folder.parent)
-    mark = folder / ray.get_runtime_context().get_node_id()
     try:
-        mark.write_bytes((folder / "driver").read_bytes())
-        if mark.read_bytes() != folder.name.encode():
-            return f"{folder.parent} gives back other bytes than it was given. Check that disk."
+        known = (folder / "driver").read_bytes() == folder.name.encode()
     except OSError as error:
-        return (
-            f"cannot write {folder.parent}: {error}. Give this user the right to write there, or choose another --out."
-        )
-    return ""
+        return f"cannot read {folder.parent}: {error}. Give this user the right to, or choose another --out."
+    if not known:
+        return _not_shared(folder.parent)
+    return write_and_read(folder / ray.get_runtime_context().get_node_id(), folder.name.encode(), keep=True)
+
+
+def write_and_read(path: Path, content: bytes, *, keep: bool = False) -> str:
+    """Write a file and read it back; what went wrong, or nothing."""
+    try:
+        path.write_bytes(content)
+        same = path.read_bytes() == content
+        if not keep:
+            path.unlink()
+    except OSError as error:
+        return f"cannot write {path.parent}: {error}. Give this user the right to, free space, or choose another --out."
+    return "" if same else f"{path.parent} gives back other bytes than it was given. Check that disk."
 
 
 def _not_shared(folder: Path) -> str:
