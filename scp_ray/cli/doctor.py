@@ -15,6 +15,8 @@ from scp_ray.cli.output import print_json
 if TYPE_CHECKING:
     from scp_ray.tune.doctor import Findings
 
+_SIZES = ("memory_free", "store_free", "out_free")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``scp-ray doctor``."""
@@ -65,6 +67,3 @@ def _row(node: dict[str, Any]) -> tuple[str, ...]:
     versions = ", ".join(f"{name} {version}" for name, version in node["versions"].items())
     sizes = ["?" if node[key] is None else f"{node[key] / 1e9:.1f} GB" for key in _SIZES]
     return (node["name"], f"{node['cpus']:g}", f"{node['gpus']:g}, {node['torch_gpus']}", *sizes, versions)
-
-
-_SIZES = ("memory_free", "store_free", "out_free")

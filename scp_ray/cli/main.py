@@ -19,7 +19,8 @@ _COMMANDS = {
     "track": track,
     "data": data,
     "ls": ls,
-} | {"doctor": doctor}
+    "doctor": doctor,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -63,12 +63,18 @@ def place_trials(
 
 
 def _refusal(bundles: Sequence[Bundle], nodes: Sequence[Node], to_come: Sequence[Node]) -> str:
-    settings = nearest_request(bundles, [*nodes, *to_come])
-    remedy = " ".join(f"--set {key}={value:g}" for key, value in settings.items())
     also = f", and {_listed(to_come)} may still start" if to_come else ""
-    return f"a trial asks for {_asked(bundles)}, and the nodes cannot hold that at once ({_listed(nodes)}{also}). " + (
-        f"The nearest request that fits: {remedy}" if remedy else "No node offers a CPU: add one that does."
+    return (
+        f"a trial asks for {_asked(bundles)}, and the nodes cannot hold that at once ({_listed(nodes)}{also}). "
+        + _nearest(bundles, [*nodes, *to_come])
     )
+
+
+def _nearest(bundles: Sequence[Bundle], nodes: Sequence[Node]) -> str:
+    settings = nearest_request(bundles, nodes)
+    if not settings:
+        return "No node offers a CPU: add one that does."
+    return "The nearest request that fits: " + " ".join(f"--set {key}={value:g}" for key, value in settings.items())
 
 
 def _wait_for_nodes(
@@ -86,11 +92,11 @@ def _wait_for_nodes(
         while not fits(bundles, cluster_nodes()):
             check_on()
             if time.monotonic() >= until:
+                there = cluster_nodes()
                 raise ResourceError(
                     f"waited {duration(wait_s)} for nodes that can hold a trial of {asked}; there are only "
-                    f"{_listed(cluster_nodes())}. Nothing was started. Wait longer (--wait 2h), see why the nodes do "
-                    "not come (ray status), or ask for less: "
-                    + " ".join(f"--set {k}={v:g}" for k, v in nearest_request(bundles, cluster_nodes()).items())
+                    f"{_listed(there)}. Nothing was started. Wait longer (--wait 2h), see why the nodes do not come "
+                    f"(ray status), or ask for less. {_nearest(bundles, there)}"
                 )
             time.sleep(POLL_S)
     finally:

@@ -28,9 +28,9 @@ def probe_nodes(nodes: Sequence[Node], bundles: Sequence[Bundle], folder: Path, 
 
     Raises ResourceError naming each node that cannot do its part, why, and what to do.
     """
-    used = [node for node in nodes if any(node.cpus >= each["CPU"] and node.gpus >= each["GPU"] for each in bundles)]
     if len(nodes) == 1 and nodes[0].id == ray.get_runtime_context().get_node_id():
         return
+    used = [node for node in nodes if any(node.cpus >= each["CPU"] and node.gpus >= each["GPU"] for each in bundles)]
     with_digests = [(data_set, _digest(data_set)) for data_set in data]
     faults = probe_folder(used, folder)
     for node, answer in on_each(used, check_node, versions_here(), with_digests).items():
