@@ -65,7 +65,7 @@ def test_auto_is_one_gpu_where_a_node_has_any(device, shapes, gpus):
         (group(1, 0.5, 1, 1), [(8, 2)], True),
         (group(1, 1, 2, 0.5), [(8, 2)], True),
         (group(1, 2, 1, 0.5), [(8, 2)], False),
-        # there is a way (0.6 on the small node), and Ray does not go it: the larger one keeps more free, and all go there
+        # one 0.6 could go to the small node, but Ray sends all to the larger one, which keeps more free
         (group(1, 0.5, 2, 0.6), [(8, 2), (8, 1)], False),
         # thirds, in Ray's ten-thousandths
         (group(1, 0, 3, 1 / 3), [(8, 1)], True),
