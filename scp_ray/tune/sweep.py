@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import AuthenticationError
 
 from scp_ray.config import Arm, SweepConfig
 from scp_ray.errors import ResourceError, SweepHeldError
@@ -26,6 +28,8 @@ from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
 from scp_ray.tune.space import Plan
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
+
+ANSWER_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -124,12 +128,18 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
 def connected(address: str | None) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     try:
+        _check_answers(address)
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+    except AuthenticationError as error:
+        raise ResourceError(
+            f"the Ray cluster at {address!r} refuses this machine's token, or there is none. Bring the cluster's "
+            "(ray get-auth-token on its head) to ~/.ray/auth_token, mode 0600, or set RAY_AUTH_TOKEN."
+        ) from error
     except ConnectionError as error:
         raise ResourceError(
             f"no Ray cluster answers at {address!r}: {error}. Start one (ray start --head), name the address it "
@@ -141,6 +151,17 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Raises ConnectionError where nothing listens at host:port: ray.init alone tries for more than ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or nothing
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle], driver: Driver) -> None:
