@@ -72,4 +72,5 @@ def test_what_needs_a_given_up_base_is_given_up_too() -> None:
     queue.on_trial_complete("1")
     assert given_up == [("b", "a"), ("t", "b")]
     assert queue.suggest("2") == {"job": "free"}
+    queue.on_trial_complete("2")
     assert queue.suggest("3") == Searcher.FINISHED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scp_ray.config import SweepConfig
+
+
+WAIT_S = 900.0
+
+
+def seconds_of(text: str) -> float:
+    """ "90s", "15m" or "2h" in seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a number with its unit, such as 90s, 15m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def add_space_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,4 +73,6 @@ def command_line(options: argparse.Namespace, command: str, *more: str) -> str:
         words += ["--set", override]
     if getattr(options, "address", None):
         words += ["--address", options.address]
+    if getattr(options, "wait", WAIT_S) != WAIT_S:
+        words += ["--wait", f"{options.wait:g}s"]
     return shlex.join([*words, *more])

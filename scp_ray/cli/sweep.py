@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import add_space_arguments, command_line, prepare_data, read_config
+from scp_ray.cli.spaces import WAIT_S, add_space_arguments, command_line, prepare_data, read_config, seconds_of
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm
@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``scp-ray sweep``."""
     add_space_arguments(parser)
     parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
+    parser.add_argument(
+        "--wait",
+        type=seconds_of,
+        default=WAIT_S,
+        metavar="T",
+        help="how long to wait for nodes that may still start, e.g. 90s, 15m, 2h (default: 15m)",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="try what failed once more")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -70,7 +77,9 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
         backbone.check_weights()
     if plan.to_do:
         sinks = [Console(plan), Background(lambda: _mlflow(ledger.root), f"scp-ray track {ledger.root}")]
-    outcome = run_sweep(config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address)
+    outcome = run_sweep(
+        config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address, wait_s=options.wait
+    )
     if options.json:
         summary = _plan_summary(plan, ledger.root) | {
             "finished": outcome.done,

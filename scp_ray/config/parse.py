@@ -76,6 +76,8 @@ def read_value(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     """One value, checked strictly: no text taken for a number, no NaN, no infinity."""
     if dataclasses.is_dataclass(kind):
         return read_fields(kind, value, path, faults)  # type: ignore[arg-type]
+    if get_origin(kind) is list and dataclasses.is_dataclass(of := get_args(kind)[0]) and isinstance(value, list):
+        return [read_fields(of, each, f"{path}[{at}]", faults) for at, each in enumerate(value)]  # type: ignore[arg-type]
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     is_tuple = isinstance(value, list) and any(get_origin(each) is tuple for each in kinds)  # YAML has no tuples
     try:
@@ -129,6 +131,8 @@ def describe(kind: Any) -> str:
         return f"a list, each {describe(arguments[0])}"
     if origin is dict:
         return _WORDS[dict]
+    if dataclasses.is_dataclass(kind):
+        return f"a mapping of {', '.join(_names(kind))}"
     return _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)} by name")
 
 

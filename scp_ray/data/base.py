@@ -53,6 +53,10 @@ class DataSet:
             "decode": DECODE_VERSION,
         }
 
+    def check_files(self) -> None:
+        """Raises DataError where the tables or the images are not to be found here; nothing is decoded."""
+        self.rows()
+
     def sources(self) -> str:
         """SHA-256 over the contents of the image files; empty for generated data."""
         return ""

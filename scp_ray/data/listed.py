@@ -139,6 +139,11 @@ class ListedImages(DataSet):
         columns = ["id", "unit", "label", "split", *self.attribute_names, "file", "digest"]
         return table[columns].iloc[order].reset_index(drop=True)
 
+    def check_files(self) -> None:
+        """See ``DataSet.check_files``."""
+        self.rows()
+        self._source().stamps()
+
     def sources(self) -> str:
         """See ``DataSet.sources``."""
         return sources_of(self.table()["digest"])

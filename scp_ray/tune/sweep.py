@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray import tune
 
 from scp_ray.config import Arm, SweepConfig
-from scp_ray.errors import ResourceError, SweepHeldError
+from scp_ray.errors import SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import define
 from scp_ray.ledger.files import write_json
 from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
+from scp_ray.tune.connection import connected
 from scp_ray.tune.driver import Driver, beside_main_thread
-from scp_ray.tune.local import guard_token, loopback_only
-from scp_ray.tune.preflight import check_fits, cluster_nodes, trial_bundle
+from scp_ray.tune.placement import Bundle, head_only
+from scp_ray.tune.preflight import cluster_nodes, place_trials
+from scp_ray.tune.probe import probe_nodes
 from scp_ray.tune.space import Plan
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
 
@@ -48,6 +46,7 @@ def run_sweep(
     *,
     rerun: str,
     address: str | None = None,
+    wait_s: float = 0.0,
 ) -> Outcome:
     """Run what the ledger lacks.
 
@@ -57,12 +56,13 @@ def run_sweep(
         sinks: told of every committed row.
         rerun: the command that tries what failed once more; kept with each failure.
         address: of a running Ray cluster; without it a local Ray is started and ended here.
+        wait_s: how long nodes that may still start are waited for.
 
-    Raises ResourceError before anything is written, where no node can hold a trial.
+    Raises ResourceError before anything is written, where the cluster cannot hold a trial or a node cannot do its part.
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        beside_main_thread(lambda: _run(config, arms, ledger, plan, sinks, address, driver), driver)
+        beside_main_thread(lambda: _run(config, arms, ledger, plan, sinks, address, driver, wait_s), driver)
         if lease.lost:
             raise SweepHeldError(f"another driver has taken {ledger.root} over while this one was silent.")
     else:
@@ -84,14 +84,15 @@ def _run(
     sinks: Sequence[Sink],
     address: str | None,
     driver: Driver,
+    wait_s: float,
 ) -> None:
     """Everything that Ray is needed for."""
-    with _ray(address):
+    with connected(address):
         driver.ray_is_up.set()
         driver.check()
-        nodes = cluster_nodes()
-        bundle = trial_bundle(config.resources, nodes)
-        check_fits(bundle, nodes, config.resources.device)
+        bundles = place_trials(config.resources, may_grow=address is not None, wait_s=wait_s, check_on=driver.check)
+        data = list(dict.fromkeys(job.config.dataset for job in plan.to_do))
+        probe_nodes(cluster_nodes(), bundles, ledger.root, data)
         definition = _define(config, arms, ledger)
         for job in plan.to_do:
             ledger.forget_failure(job.id)
@@ -101,7 +102,7 @@ def _run(
             for sink in sinks:  # what a driver that was killed has committed and not told
                 sink.round(row)
         try:
-            _tune(config, ledger, plan, bundle, driver)
+            _tune(config, ledger, plan, bundles, driver)
         finally:
             for sink in sinks:
                 sink.close()
@@ -131,33 +132,7 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
     return {key: failure for key, failure in ledger.failures().items() if key in mine}
 
 
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
-    guard_token(create=not address)
-    try:
-        with nullcontext() if address else loopback_only():
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except ConnectionError as error:
-        raise ResourceError(
-            f"no Ray cluster answers at {address!r}: {error}. Start one (ray start --head), name the address it "
-            "prints, or leave --address out for a local Ray."
-        ) from error
-    # what Tune has to say of failed trials is said by us, with the reason and what to do
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
-            yield
-    finally:
-        ray.shutdown()
-
-
-def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, float], driver: Driver) -> None:
+def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle], driver: Driver) -> None:
     assert ledger.token is not None
     order = WorkOrder(
         root=str(ledger.root),
@@ -165,13 +140,18 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, flo
         jobs=plan.jobs,
         threads=config.resources.threads,
         device=config.resources.device,
-        gpus=bundle["GPU"],
+        gpus=bundles[0]["GPU"],
         checkpoint_s=60 * config.checkpoint_minutes,
         keep_models=config.keep_models != "none",
     )
-    trainable = tune.with_resources(
-        tune.with_parameters(SweepTrainable, order=order), tune.PlacementGroupFactory([bundle])
-    )
+
+    bases = frozenset(job.id for job in plan.to_do if job.trial is None)  # all that Ray has to carry along
+
+    def group(asked: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What a job holds; a base model leaves the scorers' share to others."""
+        return tune.PlacementGroupFactory(head_only(bundles) if asked["job"] in bases else bundles)
+
+    trainable = tune.with_resources(tune.with_parameters(SweepTrainable, order=order), group)
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
     scratch = ledger.root / "logs" / "tune"  # Tune's own notes, never read: gone before and after each run
     shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""The Ray that a command runs on: one of its own, or the cluster at an address."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from scp_ray.errors import ResourceError
+from scp_ray.tune.local import guard_token, loopback_only
+
+ANSWER_S = 10.0
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
+    guard_token(create=not address)
+    try:
+        _check_answers(address)
+        with nullcontext() if address else loopback_only():
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except AuthenticationError as error:
+        raise ResourceError(
+            f"the Ray cluster at {address!r} refuses this machine's token, or there is none. Bring the cluster's "
+            "(ray get-auth-token on its head) to ~/.ray/auth_token, mode 0600, or set RAY_AUTH_TOKEN."
+        ) from error
+    except ConnectionError as error:
+        raise ResourceError(
+            f"no Ray cluster answers at {address!r}: {error}. Start one (ray start --head), name the address it "
+            "prints, or leave --address out for a local Ray."
+        ) from error
+    # what Tune has to say of failed trials is said by us, with the reason and what to do
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Raises ConnectionError where nothing listens at host:port: ray.init alone tries for more than ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or nothing
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except OSError as error:
+        raise ConnectionError(str(error)) from error

@@ -1,0 +1,52 @@
+"""What a node is and has, looked at on the node itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scp_ray.data.source import store_home
+from scp_ray.tune.versions import versions_here
+
+_MEMORY = Path("/proc/meminfo")
+
+
+def facts_here(out: str) -> dict[str, Any]:
+    """Of this machine: versions, GPUs that torch sees, free bytes of memory and of the disks of stores and results.
+
+    Memory is None where the system does not tell.
+    """
+    return {
+        "host": platform.node(),
+        "versions": versions_here(),
+        "torch_gpus": torch.cuda.device_count(),
+        "memory_free": _memory_free(),
+        "store": str(store_home()),
+        "store_free": shutil.disk_usage(existing(store_home())).free,
+        "out_free": shutil.disk_usage(existing(Path(out))).free,
+    }
+
+
+def machine_here(out: str) -> dict[str, Any]:
+    """The same without a cluster, with the CPUs and GPUs that Ray would count if it were started."""
+    from ray._private.accelerators import get_accelerator_manager_for_resource
+
+    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
+    return {"name": platform.node(), "cpus": os.cpu_count(), "gpus": gpus} | facts_here(out)
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+
+
+def _memory_free() -> int | None:
+    if not _MEMORY.exists():
+        return None
+    line = next(line for line in _MEMORY.read_text().splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
