@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[1]
         ("data_build", ["--count", "100"], [{"build_images_s", "cores_decode_images_s", "ratio"}]),
         ("data_training", ["--steps", "1", "--batch", "4", "--size", "32"], [{"pipeline_images_s", "ratio"}]),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
+        (
+            "tracker_faults",
+            ["--repeats", "1", "--epochs", "1", "--modes", "file,killed"],
+            [{"mode", "ratio", "off_s"}] * 2,
+        ),
     ],
 )
 def test_a_benchmark_tells_its_numbers(shared: Path, name: str, options: list[str], keys: list[set[str]]) -> None:
