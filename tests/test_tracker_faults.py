@@ -237,7 +237,7 @@ def test_slow(ledger: Ledger, server: Server, proxy: Proxy, undisturbed: dict[st
 def test_a_request_carried_out_after_it_was_given_up_makes_no_second_run(
     ledger: Ledger, server: Server, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Two more runs of one trial, as a server that answers late makes them: one is left."""
+    """Another run of the sweep and two of a trial, as a server that answers late makes them: one of each is left."""
     from mlflow import MlflowClient
 
     sweep, client = begun(ledger, tmp_path, "late-run"), MlflowClient(server.uri)
@@ -246,10 +246,12 @@ def test_a_request_carried_out_after_it_was_given_up_makes_no_second_run(
     told.close()
     assert said == []
     (experiment,) = client.search_experiments(filter_string="name = 'late-run'")
-    trial_id = sweep.definition()["arms"][0]["trials"][0]["trial_id"]
-    (run,) = client.search_runs([experiment.experiment_id], f"tags.`scp_ray.id` = '{trial_id}'")
-    for _ in range(2):
-        client.create_run(experiment.experiment_id, tags=run.data.tags)
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    trial = next(run for run in runs if run.data.tags.get("scp_ray.kind") == "trial")
+    for like, start_time in ((parent, 1), (trial, 1), (trial, None)):
+        tags = {key: value for key, value in like.data.tags.items() if key != "scp_ray.rounds_done"}
+        client.create_run(experiment.experiment_id, tags=tags, start_time=start_time)
     replay(Sweep(sweep), server.uri)
     assert content(server.database, "late-run") == undisturbed
 
@@ -334,13 +336,14 @@ def test_sixteen_first_users_of_one_database(ledger: Ledger, tmp_path: Path) -> 
 def test_two_at_once_of_one_sweep_are_one(
     ledger: Ledger, server: Server, proxy: Proxy, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """The second ``track`` is refused with exit code 4, and says who is at it."""
+    """The second ``track`` is refused with exit code 4, and says who is at it. Neither shows the password."""
     sweep = begun(ledger, tmp_path, "twice")
     list(going_on(ledger, sweep))
     proxy.delay_s = 0.3
     command = [sys.executable, "-m", "scp_ray.cli.main", "track", str(tmp_path)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": proxy.uri}
-    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    uri = proxy.uri.replace("http://", "http://alice:pa55-word@")
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "false"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(sweep.driver.exists)
         second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
@@ -349,7 +352,8 @@ def test_two_at_once_of_one_sweep_are_one(
         assert first.wait(timeout=120) == 0
     finally:
         first.kill()
-        first.communicate()
+        told, said = first.communicate()
+    assert told == "" and said.endswith(f"Look: {uri.replace('alice:pa55-word', '***')}\n")
     assert not sweep.driver.exists()
     assert content(server.database, "twice") == undisturbed
 

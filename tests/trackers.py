@@ -74,8 +74,8 @@ def content(database: Path, name: str, *, circumstances: bool = True) -> dict[st
             "parent": parent and ids[parent].startswith(name),
             "status": status,
             "params": dict(params[run]),
-            # the parent's id holds the sweep's name and the moment it began
-            "tags": {k: v for k, v in tags[run] if k.startswith("scp_ray.") and (parent or k != "scp_ray.id")},
+            # the sweep's id holds its name and the moment it began
+            "tags": {k: v for k, v in tags[run] if k.startswith("scp_ray.") and not v.startswith(f"{name}-")},
             "metrics": sorted(p for p in metrics[run] if circumstances or not p[0].startswith("circumstances/")),
         }
     return shown

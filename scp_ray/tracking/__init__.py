@@ -10,3 +10,5 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }.items():
     os.environ.setdefault(_name, _value)
+# MLflow would print the address of each run that ends, its user and password with it, where --json has one object
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"

@@ -24,7 +24,7 @@ for _logger in ("mlflow", "alembic", "urllib3.connectionpool"):
     # what they would say comes as an exception too, and is then told once and without secrets
     logging.getLogger(_logger).setLevel(logging.CRITICAL)
 
-_ID, _FAILURE, _TOLD = "scp_ray.id", "scp_ray.failure", "scp_ray.rounds_done"
+_ID, _SWEEP, _FAILURE, _TOLD = "scp_ray.id", "scp_ray.sweep", "scp_ray.failure", "scp_ray.rounds_done"
 _PARENT = "mlflow.parentRunId"
 _SQLITE = "sqlite:///"
 _MIGRATION_S = 60.0  # making a database takes 2 s
@@ -60,10 +60,11 @@ class MLflowRuns:
             self._client = MlflowClient(self._uri)
             found = self._client.get_experiment_by_name(sweep["name"])
             self._experiment = found.experiment_id if found else self._create_experiment(sweep["name"])
-        sweep_id = f"{sweep['name']}-{sweep['created']:.3f}"
-        parent = self._find(f"tags.`{_ID}` = '{sweep_id}'")
+        self._sweep_id = f"{sweep['name']}-{sweep['created']:.3f}"
+        parent = self._find(f"tags.`{_ID}` = '{self._sweep_id}'")
         self._fresh = parent is None  # then no run below it can be there
-        self._parent = parent or self._create(sweep["name"], {_ID: sweep_id, "scp_ray.commit": str(sweep["commit"])})
+        tags = {_ID: self._sweep_id, "scp_ray.commit": str(sweep["commit"])}
+        self._parent = parent or self._create(sweep["name"], tags)
         if running:
             self._settle(self._parent, "RUNNING")
 
@@ -82,13 +83,13 @@ class MLflowRuns:
             return True
         content = self._contents.of(job_id, rows, failure)
         if run is None:
-            tags = {_ID: job_id, _PARENT: self._parent.run_id, "scp_ray.kind": content.kind}
-            run = self._create(content.name, tags)
+            tags = {_ID: job_id, _SWEEP: self._sweep_id, "scp_ray.kind": content.kind}
+            run = self._create(content.name, tags | {_PARENT: self._parent.run_id})
             self._made.add(job_id)
         self._known[job_id] = run
         status = "FINISHED" if content.done else "FAILED" if failure else "RUNNING" if running else "KILLED"
         failed = {_FAILURE: failure["reason"][:5000]} if failure and status == "FAILED" else {}
-        self._tell(run, rows, content.params, content.tags | failed)
+        self._tell(run, rows, content.params, content.tags | failed | {_PARENT: self._parent.run_id})
         if _FAILURE in run.tags and not failed:
             self._client.delete_tag(run.run_id, _FAILURE)
             del run.tags[_FAILURE]
@@ -137,7 +138,7 @@ class MLflowRuns:
     def _look_up(self, job_id: str) -> _Known | None:
         if self._fresh and job_id not in self._made:
             return None
-        return self._find(f"tags.`{_ID}` = '{job_id}' and tags.`{_PARENT}` = '{self._parent.run_id}'")
+        return self._find(f"tags.`{_ID}` = '{job_id}' and tags.`{_SWEEP}` = '{self._sweep_id}'")
 
     def _find(self, condition: str) -> _Known | None:
         """The first such run. A later one is of a request that was carried out after it was given up: it goes."""
