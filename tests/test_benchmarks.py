@@ -30,6 +30,11 @@ ROOT = Path(__file__).parents[1]
             ["--trials", "2", "--seconds", "0.5", "--starts", "1"],
             [{"elapsed_s", "ideal_s", "ratio"}, {"sweep_s", "bare_s", "ratio"}],
         ),
+        (
+            "tracker_faults",
+            ["--repeats", "1", "--epochs", "1", "--modes", "file,killed"],
+            [{"mode", "ratio", "off_s"}] * 2,
+        ),
     ],
 )
 def test_a_benchmark_tells_its_numbers(shared: Path, name: str, options: list[str], keys: list[set[str]]) -> None:

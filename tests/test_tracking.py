@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from miniature import SPACE, TRIAL
 
 from scp_ray.config import SweepConfig
 from scp_ray.ledger import Ledger
+from scp_ray.ledger.files import replace_rounds
+from scp_ray.ledger.rows import rows_table
 from scp_ray.tracking import background
 from scp_ray.tracking.background import Background
 from scp_ray.tune.progress import Console, duration
@@ -19,67 +23,127 @@ from scp_ray.tune.space import Plan, plan_jobs
 
 
 class Notebook:
-    """A sink that writes down what it hears, and fails or waits when told to."""
+    """A tracker that writes down what it is shown, and fails or waits when told to."""
 
-    def __init__(self, fail_at: str = "", wait: threading.Event | None = None) -> None:
-        self.heard: list[Any] = []
+    def __init__(self, heard: list[Any], fail_at: str = "", wait: threading.Event | None = None) -> None:
+        self.heard = heard
         self._fail_at, self._wait = fail_at, wait
 
     def _hear(self, what: str, value: Any = None) -> None:
         if self._wait:
-            self._wait.wait(30)
+            self._wait.wait(60)
         if what == self._fail_at:
             raise ConnectionError("nobody answers")
         self.heard.append((what, value))
 
-    def open(self, sweep: dict[str, Any]) -> None:
-        self._hear("open", sweep)
+    def open(self, sweep: dict[str, Any], *, running: bool) -> None:
+        self._hear("open", sweep["name"])
 
-    def round(self, row: dict[str, Any]) -> None:
-        self._hear("round", row)
-
-    def failed(self, failure: dict[str, Any]) -> None:
-        self._hear("failed", failure)
+    def show(self, job_id: str, rows: Any, failure: Any = None, *, running: bool) -> bool:
+        self._hear("show", (job_id, [row["round"] for row in rows], failure and failure["reason"], running))
+        return bool(failure) or len(rows) == 3
 
     def close(self) -> None:
         self._hear("close")
 
 
-def test_everything_is_told_in_order() -> None:
-    notebook = Notebook()
-    tracker = Background(lambda: notebook, "scp-ray track DIR")
-    tracker.open({"name": "x"})
-    assert notebook.heard == [("open", {"name": "x"})], "open waits until the tracker is there"
-    for number in range(50):
-        tracker.round({"round": number})
-    tracker.failed({"id": "y"})
+DEFINITION: dict[str, Any] = {"name": "x", "arms": []}
+
+
+def commit(ledger: Ledger, trial_id: str, index: int) -> dict[str, Any]:
+    row = {"trial_id": trial_id, "base_id": "b", "round": index, "stopped": False}
+    replace_rounds(ledger.table_path("rounds", trial_id), rows_table([row]), [index])
+    return row
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("what the test waits for did not happen within half a minute")
+
+
+def test_a_tracker_is_shown_what_the_ledger_holds(tmp_path: Path) -> None:
+    """Each job as often as there is news of it; those that go on are told as killed when the sweep is closed."""
+    ledger, heard, said = Ledger(tmp_path), list[Any](), list[str]()
+    commit(ledger, "before", 0)
+    tracker = Background(lambda: Notebook(heard), ledger, "scp-ray track DIR", said.append)
+    tracker.open(DEFINITION | {"arms": [{"trials": [{"trial_id": "before", "base_id": "b", "vanilla_id": "b"}]}]})
+    wait_for(lambda: len(heard) == 3)
+    assert heard == [("open", "x"), ("show", ("b", [], None, True)), ("show", ("before", [0], None, True))]
+    tracker.round(commit(ledger, "a", 0))
+    wait_for(lambda: heard[-1] == ("show", ("a", [0], None, True)))
+    tracker.failed({"id": "c", "label": "c", "reason": "the loss became nan", "traceback": "..."})
+    wait_for(lambda: heard[-1] == ("show", ("c", [], "the loss became nan", True)))
+    for index in (1, 2):
+        tracker.round(commit(ledger, "a", index))
+    wait_for(lambda: heard[-1] == ("show", ("a", [0, 1, 2], None, True)))
     tracker.close()
-    told = [("round", {"round": number}) for number in range(50)]
-    assert notebook.heard[1:] == [*told, ("failed", {"id": "y"}), ("close", None)]
+    killed = [("show", (job, rows, None, False)) for job, rows in (("b", []), ("before", [0]))]
+    assert heard[-3:] == [*killed, ("close", None)]
+    assert said == []
 
 
-@pytest.mark.parametrize("moment", ["open", "round", "close"])
-def test_a_failing_tracker_is_named_with_the_command_that_fills_it(
-    moment: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tracker = Background(lambda: Notebook(fail_at=moment), "scp-ray track DIR")
-    tracker.open({})
-    tracker.round({})
+@pytest.mark.parametrize("moment", ["open", "show", "close"])
+def test_a_failing_tracker_is_named_with_the_command_that_fills_it(tmp_path: Path, moment: str) -> None:
+    said = list[str]()
+    tracker = Background(lambda: Notebook([], fail_at=moment), Ledger(tmp_path), "scp-ray track DIR", said.append)
+    tracker.open(DEFINITION)
+    for index in range(3):
+        tracker.round(commit(Ledger(tmp_path), "a", index))
     tracker.close()
-    said = capsys.readouterr().err
-    assert said.count("tracking stopped: ConnectionError: nobody answers") == 1
-    assert "scp-ray track DIR" in said
+    assert len(said) == 2, "one warning, and what is missing in the end"
+    assert "(ConnectionError: nobody answers)" in said[0]
+    what = "knows of no end of the sweep" if moment == "close" else "lacks something of 1 base models and trials"
+    assert said[1] == f"MLflow {what}. Fill it: scp-ray track DIR"
 
 
-def test_a_hanging_tracker_is_left_behind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(background, "OPEN_S", 0.05)
-    monkeypatch.setattr(background, "FLUSH_S", 0.05)
-    release = threading.Event()
-    tracker = Background(lambda: Notebook(wait=release), "scp-ray track DIR")
-    tracker.open({})
+def test_a_tracker_that_comes_back_is_told_what_it_missed(tmp_path: Path) -> None:
+    """The first two connections break; the third is shown everything, that which was told as running before too."""
+    ledger, heard, said, made = Ledger(tmp_path), list[Any](), list[str](), list[Notebook]()
+
+    def make() -> Notebook:
+        made.append(Notebook(heard, fail_at=("show", "open", "")[min(len(made), 2)]))
+        return made[-1]
+
+    tracker = Background(make, ledger, "scp-ray track DIR", said.append)
+    tracker.open(DEFINITION)
+    tracker.round(commit(ledger, "a", 0))
+    wait_for(lambda: len(made) == 2)
+    tracker.round(commit(ledger, "b", 0))
     tracker.close()
-    assert "has not answered" in capsys.readouterr().err
+    wait_for(lambda: ("close", None) in heard)
+    told = [value for what, value in heard if what == "show"]
+    assert {(job, tuple(rows)) for job, rows, *_ in told} == {("a", (0,)), ("b", (0,))}
+    assert [value for value in told if not value[3]] == [("a", [0], None, False), ("b", [0], None, False)]
+    assert len(said) == 1
+
+
+def test_a_hanging_tracker_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call waits for it, and what it is told after it was given up is nothing."""
+    monkeypatch.setattr(background, "CLOSE_LEAST_S", 0.05)
+    release, heard, said = threading.Event(), list[Any](), list[str]()
+    tracker = Background(lambda: Notebook(heard, wait=release), Ledger(tmp_path), "scp-ray track DIR", said.append)
+    tracker.open(DEFINITION)
+    tracker.round(commit(Ledger(tmp_path), "a", 0))
+    tracker.close()
+    assert said == ["MLflow lacks something of 1 base models and trials. Fill it: scp-ray track DIR"]
+    assert heard == []
     release.set()
+    tracker._thread.join()
+    assert heard == [("open", "x")]
+
+
+@pytest.mark.parametrize(("hours", "waits_s"), [(0, 2.0), (100 / 3600, 3.0), (10, 5.0)])
+def test_how_long_the_end_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float, waits_s: float) -> None:
+    """3 % of the sweep's time, at least 2 s and at most 5 s."""
+    tracker, waited = Background(lambda: Notebook([]), Ledger(tmp_path), "", lambda line: None), list[float]()
+    monkeypatch.setattr(tracker._through, "wait", waited.append)
+    tracker.open(DEFINITION)
+    tracker._opened_at -= 3600 * hours
+    tracker.close()
+    assert waited == [pytest.approx(waits_s, abs=0.2)]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from scp_ray.config import Arm
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
+    from scp_ray.tracking.background import Tracker
     from scp_ray.tune.space import Plan
 
 
@@ -76,7 +78,8 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     for backbone in {job.config.backbone for job in plan.to_do}:
         backbone.check_weights()
     if plan.to_do:
-        sinks = [Console(plan), Background(lambda: _mlflow(ledger.root), f"scp-ray track {ledger.root}")]
+        console, fill = Console(plan), shlex.join(["scp-ray", "track", str(ledger.root)])
+        sinks = [console, Background(lambda: _mlflow(ledger.root), ledger, fill, console.note)]
     outcome = run_sweep(
         config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address, wait_s=options.wait
     )
@@ -93,10 +96,10 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     return 1 if outcome.failures else 0
 
 
-def _mlflow(root: Path) -> Sink:
-    from scp_ray.tracking.mlflow import MLflowSink
+def _mlflow(root: Path) -> Tracker:
+    from scp_ray.tracking.mlflow import MLflowRuns
 
-    return MLflowSink(tracking_uri(root), root)
+    return MLflowRuns(tracking_uri(root), root)
 
 
 def tracking_uri(root: Path) -> str:

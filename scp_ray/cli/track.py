@@ -12,24 +12,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay every committed row into the tracker."""
+    """Bring the tracker to what the ledger holds, as the sweep's only driver: a running one tells it by itself."""
     from scp_ray.cli.sweep import tracking_uri
-    from scp_ray.errors import SweepHeldError
     from scp_ray.ledger import load_sweep
-    from scp_ray.ledger.lease import living_driver
-    from scp_ray.tracking.mlflow import MLflowSink, replay
+    from scp_ray.ledger.lease import Lease
+    from scp_ray.tracking.replay import replay
+    from scp_ray.tracking.secrets import redacted
 
     sweep = load_sweep(options.dir)
-    driver = living_driver(sweep.ledger.driver)
-    if driver:
-        raise SweepHeldError(
-            f"process {driver['pid']} on {driver['host']} runs this sweep and tells the tracker itself; wait for it."
-        )
-    uri = tracking_uri(sweep.ledger.root)
-    count = replay(sweep, MLflowSink(uri, sweep.ledger.root))
-    print(
-        f"{count} rows of {sweep.ledger.root} are in MLflow. "
-        f"Look: mlflow ui --host 127.0.0.1 --backend-store-uri {uri}",
-        file=sys.stderr,
+    root = sweep.ledger.root
+    uri = tracking_uri(root)
+    with Lease(sweep.ledger.driver):
+        count = replay(sweep, uri)
+    address = redacted(uri)
+    look = (
+        address if uri.startswith(("http:", "https:")) else f"mlflow ui --host 127.0.0.1 --backend-store-uri {address}"
     )
+    print(f"{count} rows of {root} are in MLflow. Look: {look}", file=sys.stderr)
     return 0

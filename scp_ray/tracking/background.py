@@ -1,65 +1,165 @@
-"""A Sink behind a queue: whatever the tracker does, the sweep goes on."""
+"""A Sink that never makes the sweep wait: a thread brings a tracker to what the ledger says.
+
+What is kept here are the ids of trials and base models of which the tracker does not know all; the rows are read from
+the ledger when their turn comes. So a tracker that is down for hours costs no memory, and once it answers again it is
+told everything it has missed.
+"""
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from scp_ray.ledger import Sink
+from scp_ray.ledger import Ledger
+from scp_ray.ledger.ledger import Row
+from scp_ray.tracking.content import job_ids, recorded
+from scp_ray.tracking.secrets import shown
 
-OPEN_S = 15.0
-FLUSH_S = 60.0
+# How long ``close`` waits: well below a twentieth of a sweep, enough for a database that keeps up even on a busy
+# machine, and never so long that a sweep stopped by a signal is late.
+CLOSE_SHARE, CLOSE_LEAST_S, CLOSE_MOST_S = 0.03, 2.0, 5.0
+LONGEST_PAUSE_S = 60.0
+
+
+class Tracker(Protocol):
+    """What the thread talks to; see ``scp_ray.tracking.mlflow``. Any call may raise or hang."""
+
+    def open(self, sweep: dict[str, Any], *, running: bool) -> None:
+        """Connect."""
+
+    def show(
+        self, job_id: str, rows: Sequence[Row], failure: Mapping[str, Any] | None = None, *, running: bool
+    ) -> bool:
+        """All that is known of a trial or base model; returns whether it has ended."""
+
+    def close(self) -> None:
+        """The sweep has ended."""
 
 
 class Background:
-    """Hands everything to a thread. The first error ends the telling, not the sweep: the ledger has it all.
+    """Tells a tracker in a thread. After an error it is tried again, ever less often.
 
     Args:
-        make: makes the sink; called in the thread at once, so that a slow import costs the caller nothing.
+        make: makes the tracker, in the thread and again after each error.
         replay_command: what a person runs to tell the tracker later what it has missed.
+        say: where a line for the person goes.
     """
 
-    def __init__(self, make: Callable[[], Sink], replay_command: str) -> None:
-        self._replay = replay_command
-        self._tasks: queue.SimpleQueue[Callable[[Sink], None] | None] = queue.SimpleQueue()
-        self._opened = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(make,), name="scp_ray tracker", daemon=True)
-        self._thread.start()
+    def __init__(
+        self, make: Callable[[], Tracker], ledger: Ledger, replay_command: str, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._make, self._ledger, self._replay = make, ledger, replay_command
+        self._say = say or (lambda line: print(line, file=sys.stderr))
+        self._news = threading.Condition()
+        self._stale: dict[str, None] = {}  # in the order in which they are told
+        self._going_on: set[str] = set()  # in hand, or told as running
+        self._failures: dict[str, dict[str, Any]] = {}
+        self._closing = self._given_up = self._warned = self._told = False
+        self._through = threading.Event()  # everything is told, or the last attempt has failed
+        self._thread = threading.Thread(target=self._work, name="scp_ray tracker", daemon=True)
 
     def open(self, sweep: dict[str, Any]) -> None:
-        """Open the tracker and wait for it, up to 15 s: its database is there before any worker starts."""
-        self._tasks.put(lambda sink: sink.open(sweep))
-        self._tasks.put(lambda sink: self._opened.set())
-        self._opened.wait(OPEN_S)
+        """What the ledger holds by now is told first. Nothing waits: workers never touch the tracker."""
+        self._sweep, self._opened_at = sweep, time.monotonic()
+        self._failures |= {key: _short(failure) for key, failure in self._ledger.failures().items()}
+        self._mark(*job_ids(sweep), *self._failures)
+        self._thread.start()
 
     def round(self, row: dict[str, Any]) -> None:
-        """Queue a row."""
-        self._tasks.put(lambda sink: sink.round(row))
+        """There is more to tell of its trial or base model."""
+        self._mark(row["trial_id"] or row["base_id"])
 
     def failed(self, failure: dict[str, Any]) -> None:
-        """Queue a failure."""
-        self._tasks.put(lambda sink: sink.failed(failure))
+        """There is a failure to tell."""
+        self._failures[failure["id"]] = _short(failure)
+        self._mark(failure["id"])
 
     def close(self) -> None:
-        """Wait for what is pending, up to a minute."""
-        self._tasks.put(lambda sink: sink.close())
-        self._tasks.put(None)
-        self._thread.join(FLUSH_S)
-        if self._thread.is_alive():
-            self._warn(f"the tracker has not answered for {FLUSH_S:.0f} s")
+        """Wait for what is pending, for 3 % of the time since ``open`` but 2 to 5 s; say what is missing then."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        took = time.monotonic() - self._opened_at
+        self._through.wait(min(max(CLOSE_SHARE * took, CLOSE_LEAST_S), CLOSE_MOST_S))
+        with self._news:
+            self._given_up = True  # the thread may hang in a request: it takes nothing new, and dies with the process
+            missing = len(self._stale.keys() | self._going_on)
+        if not self._told:
+            what = f"lacks something of {missing} base models and trials" if missing else "knows of no end of the sweep"
+            self._say(f"MLflow {what}. Fill it: {self._replay}")
 
-    def _work(self, make: Callable[[], Sink]) -> None:
-        try:
-            sink = make()
-            while (task := self._tasks.get()) is not None:
-                task(sink)
-        except Exception as error:  # any tracker, any fault: it may not reach the sweep
-            self._warn(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
-        finally:
-            self._opened.set()
+    @property
+    def idle(self) -> bool:
+        """Whether the tracker knows all there is to know by now, and every run has ended."""
+        return not (self._stale or self._going_on)
 
-    def _warn(self, what: str) -> None:
-        print(f"tracking stopped: {what}. The sweep goes on; fill the tracker later: {self._replay}", file=sys.stderr)
+    def _mark(self, *job_ids: str) -> None:
+        with self._news:
+            self._stale |= dict.fromkeys(job_ids)
+            self._news.notify()
+
+    def _work(self) -> None:
+        pause_s = 1.0
+        while not self._given_up:
+            last, tried_at = self._closing, time.monotonic()
+            try:
+                tracker = self._make()
+                tracker.open(self._sweep, running=True)
+                self._told = self._tell(tracker)
+                self._through.set()
+                return
+            except Exception as error:  # any tracker, any fault: it may not reach the sweep
+                self._warn(error)
+            with self._news:
+                self._stale |= dict.fromkeys(self._going_on)  # whatever it is when it answers again
+                if last or self._given_up:
+                    self._through.set()
+                    return
+                self._news.wait_for(lambda: self._closing, pause_s)
+            worked = time.monotonic() - tried_at > 2 * LONGEST_PAUSE_S
+            pause_s = 1.0 if worked else min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _tell(self, tracker: Tracker) -> bool:
+        """Until the sweep is closed and everything is told, or ``close`` waits no longer; returns which."""
+        while (job_id := self._next()) is not None:
+            self._show(tracker, job_id, running=True)
+        for job_id in sorted(self._going_on):
+            self._show(tracker, job_id, running=False)
+        if not self._given_up:
+            tracker.close()
+        return not self._given_up
+
+    def _next(self) -> str | None:
+        with self._news:
+            self._news.wait_for(lambda: self._stale or self._closing)
+            if self._given_up or not self._stale:
+                return None
+            job_id = next(iter(self._stale))
+            del self._stale[job_id]
+            self._going_on.add(job_id)
+            return job_id
+
+    def _show(self, tracker: Tracker, job_id: str, *, running: bool) -> None:
+        if self._given_up:
+            return
+        rows, failure = recorded(self._ledger, job_id), self._failures.get(job_id)
+        if tracker.show(job_id, rows, failure, running=running):
+            with self._news:
+                self._going_on.discard(job_id)
+
+    def _warn(self, error: Exception) -> None:
+        """Once: a tracker that comes and goes is no news, and what it lacks in the end is said by ``close``."""
+        if self._warned or self._given_up:
+            return
+        self._warned = True
+        self._say(
+            f"warning: MLflow does not take what it is told ({shown(error)}). The sweep goes on and MLflow is tried "
+            f"again; what it lacks in the end can be filled in: {self._replay}"
+        )
+
+
+def _short(failure: Mapping[str, Any]) -> dict[str, Any]:
+    return {"label": failure["label"], "reason": failure["reason"]}

@@ -1,163 +1,164 @@
 """MLflow: a parent run per sweep, below it one run per base model and one per trial; metrics at step = round.
 
-Only the driver talks to MLflow, so its database is made once, before any worker could touch it. Rows that a run
-already has are left as they are: telling twice changes nothing.
+A run is brought to what the ledger says of its trial, whatever it said before, so telling twice changes nothing and
+nothing has to be told in order. Only a driver, or ``scp-ray track`` in its place, talks to MLflow.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Metric, Param, Run, RunTag
 
-from scp_ray.errors import TrackingError
-from scp_ray.ledger import Sweep
-from scp_ray.ledger.rows import CIRCUMSTANCES
+from scp_ray.ledger.ledger import Row
+from scp_ray.tracking.content import Contents, numbers
 
-for _logger in ("mlflow.store.db.utils", "alembic"):
-    logging.getLogger(_logger).setLevel(logging.WARNING)  # how a database is made interests nobody
+for _logger in ("mlflow", "alembic", "urllib3.connectionpool"):
+    # what they would say comes as an exception too, and is then told once and without secrets
+    logging.getLogger(_logger).setLevel(logging.CRITICAL)
 
-# what says which trial a row is of; these become parameters or tags, not metrics
-_NOT_METRICS = {"round", "seed", "k", "pr_c", "layer", "from_base", "stopped", "threads", "time"}
-_ID = "scp_ray.id"
+_ID, _SWEEP, _FAILURE, _TOLD = "scp_ray.id", "scp_ray.sweep", "scp_ray.failure", "scp_ray.rounds_done"
+_PARENT = "mlflow.parentRunId"
+_SQLITE = "sqlite:///"
+_MIGRATION_S = 60.0  # making a database takes 2 s
 
 
-class MLflowSink:
-    """A Sink that writes to an MLflow tracking store."""
+@dataclass
+class _Known:
+    """What MLflow holds of a run."""
+
+    run_id: str
+    status: str
+    params: set[str]
+    tags: dict[str, str]
+
+    @property
+    def told(self) -> int:
+        """The last round it was told; -1 where there is none. A tag is written after the batch's metrics."""
+        return int(self.tags.get(_TOLD, -1))
+
+
+class MLflowRuns:
+    """The runs of one sweep in an MLflow tracking store. After any error, make another one and open that."""
 
     def __init__(self, uri: str, root: Path) -> None:
         self._uri, self._root = uri, root
-        self._steps: dict[str, set[int]] = {}  # run id -> rounds it already has
-        self._runs: dict[str, str] = {}  # trial or base id -> run id
+        self._known: dict[str, _Known] = {}  # runs that are going on, by trial or base id
+        self._made: set[str] = set()
 
-    def open(self, sweep: dict[str, Any]) -> None:
+    def open(self, sweep: dict[str, Any], *, running: bool) -> None:
         """Find or make the experiment and the parent run."""
-        self._sweep = sweep
-        self._client = MlflowClient(self._uri)
-        found = self._client.get_experiment_by_name(sweep["name"])
-        if found is None:
-            artifacts = (self._root / "logs" / "mlflow").as_uri() if self._uri.startswith("sqlite:") else None
-            self._experiment: str = self._client.create_experiment(
-                sweep["name"], artifact_location=artifacts, tags={"mlflow.experimentKind": "custom_model_development"}
-            )
-        else:
-            self._experiment = found.experiment_id
-        sweep_id = f"{sweep['name']}-{sweep['created']:.3f}"
-        self._parent = self._run(sweep_id, sweep["name"], {"scp_ray.commit": str(sweep["commit"])}, {})
-        self._trials = _trials(sweep)
+        self._contents = Contents(sweep)
+        with _alone(self._uri):
+            self._client = MlflowClient(self._uri)
+            found = self._client.get_experiment_by_name(sweep["name"])
+            self._experiment = found.experiment_id if found else self._create_experiment(sweep["name"])
+        self._sweep_id = f"{sweep['name']}-{sweep['created']:.3f}"
+        parent = self._find(f"tags.`{_ID}` = '{self._sweep_id}'")
+        self._fresh = parent is None  # then no run below it can be there
+        tags = {_ID: self._sweep_id, "scp_ray.commit": str(sweep["commit"])}
+        self._parent = parent or self._create(sweep["name"], tags)
+        if running:
+            self._settle(self._parent, "RUNNING")
 
-    def round(self, row: dict[str, Any]) -> None:
-        """One batch: the round's numbers at step = round."""
-        key, is_base = row["trial_id"] or row["base_id"], not row["trial_id"]
-        of = self._trials.get(key) or {"label": f"trial {key}", "config": {}, "rounds": 0}
-        if is_base:
-            config = {name: row[name] for name in ("dataset", "backbone", "method", "seed")}
-            of = {"label": f"base {row['method']}, seed={row['seed']}", "config": config, "rounds": 0}
-        run_id = self._runs.get(key) or self._begin(key, of["label"], of["config"], is_base=is_base)
-        if row["round"] not in self._steps.setdefault(run_id, self._logged(run_id)):
-            at_ms = int(1000 * row["time"])
-            metrics = [Metric(name, value, at_ms, row["round"]) for name, value in _numbers(row)]
-            self._client.log_batch(run_id, metrics=metrics)
-            self._steps[run_id].add(row["round"])
-        if row["round"] >= of["rounds"] or row.get("stopped"):
-            self._client.set_terminated(run_id, "FINISHED")
+    def show(
+        self, job_id: str, rows: Sequence[Row], failure: Mapping[str, Any] | None = None, *, running: bool
+    ) -> bool:
+        """Bring the run of a trial or base model to what the ledger says of it; returns whether it has ended.
 
-    def failed(self, failure: dict[str, Any]) -> None:
-        """The run, if there is one, is marked as failed and says why."""
-        key, label = failure["id"], failure["label"]
-        run_id = self._runs.get(key) or self._begin(key, label, {}, is_base=key not in self._trials)
-        self._client.set_tag(run_id, "scp_ray.failure", failure["reason"][:5000])
-        self._client.set_terminated(run_id, "FAILED")
+        Args:
+            rows: all that the ledger holds of it, in order.
+            failure: why it failed, where it did: ``label`` and ``reason``.
+            running: whether a driver is at work; a run that has not ended is killed where none is.
+        """
+        run = self._known.get(job_id) or self._look_up(job_id)
+        if run is None and not rows and not failure:
+            return True
+        content = self._contents.of(job_id, rows, failure)
+        if run is None:
+            tags = {_ID: job_id, _SWEEP: self._sweep_id, "scp_ray.kind": content.kind}
+            run = self._create(content.name, tags | {_PARENT: self._parent.run_id})
+            self._made.add(job_id)
+        self._known[job_id] = run
+        status = "FINISHED" if content.done else "FAILED" if failure else "RUNNING" if running else "KILLED"
+        failed = {_FAILURE: failure["reason"][:5000]} if failure and status == "FAILED" else {}
+        self._tell(run, rows, content.params, content.tags | failed | {_PARENT: self._parent.run_id})
+        if _FAILURE in run.tags and not failed:
+            self._client.delete_tag(run.run_id, _FAILURE)
+            del run.tags[_FAILURE]
+        self._settle(run, status)
+        if status == "RUNNING":
+            return False
+        del self._known[job_id]
+        return True
 
     def close(self) -> None:
-        """The parent run ends; a trial that did not is told as killed, and runs again when the sweep goes on."""
-        for run_id in self._runs.values():
-            if self._client.get_run(run_id).info.status == "RUNNING":
-                self._client.set_terminated(run_id, "KILLED" if run_id != self._parent else "FINISHED")
+        """The parent run ends."""
+        self._settle(self._parent, "FINISHED")
 
-    def _begin(self, key: str, label: str, config: Mapping[str, Any], *, is_base: bool) -> str:
-        """The run of a trial or base model below the parent."""
-        tags = {"mlflow.parentRunId": self._parent, "scp_ray.kind": "base" if is_base else "trial"}
-        run_id = self._run(key, label, tags, config)
-        for name, value in _changeable(config).items():
-            self._client.set_tag(run_id, f"scp_ray.{name}", str(value)[:5000])
-        return run_id
-
-    def _run(self, key: str, name: str, tags: dict[str, str], config: Mapping[str, Any]) -> str:
-        """The run of that id, made with its parameters where it is missing, and set to running."""
-        found = self._client.search_runs([self._experiment], f"tags.`{_ID}` = '{key}'", max_results=1)
-        if found:
-            run: Run = found[0]
-            self._client.update_run(run.info.run_id, status="RUNNING")
-        else:
-            run = self._client.create_run(self._experiment, run_name=name, tags=tags | {_ID: key})
-            changeable = _changeable(config)
-            params = [Param(name, str(value)[:6000]) for name, value in _flat(config) if name not in changeable]
-            self._client.log_batch(run.info.run_id, params=params[:100])
-        self._runs[key] = run.info.run_id
-        return str(run.info.run_id)
-
-    def _logged(self, run_id: str) -> set[int]:
-        return {metric.step for metric in self._client.get_metric_history(run_id, "val_f1")}
-
-
-def replay(sweep: Sweep, sink: MLflowSink) -> int:
-    """Tell a sink everything that the ledger holds; returns the number of rows. Raises TrackingError."""
-    try:
-        return _replay(sweep, sink)
-    except MlflowException as error:
-        raise TrackingError(f"MLflow did not take the ledger: {error}") from error
-
-
-def _replay(sweep: Sweep, sink: MLflowSink) -> int:
-    sink.open(sweep.definition)
-    rows = sweep.bases.to_dict("records") + sweep.rounds.sort_values(["trial_id", "round"]).to_dict("records")
-    for row in rows:
-        sink.round({str(key): value for key, value in row.items()})
-    for key, failure in sweep.ledger.failures().items():
-        sink.failed({"id": key} | failure)
-    sink.close()
-    return len(rows)
-
-
-def _trials(sweep: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Label, configuration and rounds of each trial; one that arms share has the first label and the most rounds."""
-    trials: dict[str, dict[str, Any]] = {}
-    for arm in sweep["arms"]:
-        for trial in arm["trials"]:
-            config = arm["config"] | {"seed": trial["seed"]}
-            known = trials.setdefault(
-                trial["trial_id"], {"label": f"{arm['label']}, seed={trial['seed']}", "config": config, "rounds": 0}
+    def _tell(self, run: _Known, rows: Sequence[Row], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """What it lacks: a batch per round, whose number is written last."""
+        new_params = [Param(name, value) for name, value in params.items() if name not in run.params]
+        changed = {name: value for name, value in tags.items() if run.tags.get(name) != value}
+        new_rows = [row for row in rows if row["round"] > run.told]
+        for row in new_rows or ([{}] if new_params or changed else []):
+            metrics = [Metric(name, value, int(1000 * row["time"]), row["round"]) for name, value in numbers(row)]
+            changed |= {_TOLD: str(row["round"])} if row else {}
+            self._client.log_batch(
+                run.run_id, metrics, new_params, [RunTag(*tag) for tag in changed.items()], synchronous=True
             )
-            known["rounds"] = max(known["rounds"], config["rounds"])
-    return trials
+            run.tags |= changed
+            run.params |= {param.key for param in new_params}
+            new_params, changed = [], {}
 
-
-def _changeable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What may differ when the same trial goes on: MLflow's parameters are for good, so these become tags."""
-    flat = dict(_flat(config))
-    return {
-        name: flat[name] for name in flat if name in ("rounds", "select", "dataset.root") or name.startswith("stop.")
-    }
-
-
-def _numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every finite number of a row but its identity; circumstances under "circumstances/"."""
-    for name, value in row.items():
-        if isinstance(value, bool | str) or not isinstance(value, int | float) or value != value:
-            continue
-        if name not in _NOT_METRICS:
-            yield (f"circumstances/{name}" if name in CIRCUMSTANCES else name), float(value)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+    def _settle(self, run: _Known, status: str) -> None:
+        if run.status == status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(run.run_id, status=status)
         else:
-            yield prefix + key, value
+            self._client.set_terminated(run.run_id, status)
+        run.status = status
+
+    def _create_experiment(self, name: str) -> str:
+        artifacts = (self._root / "logs" / "mlflow").as_uri() if self._uri.startswith(_SQLITE) else None
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self._client.create_experiment(name, artifact_location=artifacts, tags=tags))
+
+    def _create(self, name: str, tags: dict[str, str]) -> _Known:
+        return _known(self._client.create_run(self._experiment, run_name=name, tags=tags))
+
+    def _look_up(self, job_id: str) -> _Known | None:
+        if self._fresh and job_id not in self._made:
+            return None
+        return self._find(f"tags.`{_ID}` = '{job_id}' and tags.`{_SWEEP}` = '{self._sweep_id}'")
+
+    def _find(self, condition: str) -> _Known | None:
+        """The first such run. A later one is of a request that was carried out after it was given up: it goes."""
+        found = self._client.search_runs([self._experiment], condition, order_by=["attributes.start_time ASC"])
+        for late in found[1:]:
+            self._client.delete_run(late.info.run_id)
+        return _known(found[0]) if found else None
+
+
+def _known(run: Run) -> _Known:
+    return _Known(str(run.info.run_id), str(run.info.status), set(run.data.params), dict(run.data.tags))
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time makes an SQLite database: MLflow's own first users make it all at once, and most fail."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    path = Path(uri.removeprefix(_SQLITE).partition("?")[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_MIGRATION_S):
+        yield

@@ -56,6 +56,10 @@ class Console:
         self._left[failure["id"]] = 0
         self._write(f"failed: {failure['label']}: {failure['reason']}", stays=True)
 
+    def note(self, line: str) -> None:
+        """A line from elsewhere that stays."""
+        self._write(line, stays=True)
+
     def close(self) -> None:
         """The last word."""
         self._closed.set()

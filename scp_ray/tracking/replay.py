@@ -1,0 +1,51 @@
+"""MLflow filled from a ledger, whatever it has been told before."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from scp_ray.errors import ScpError, TrackingError
+from scp_ray.ledger import Sweep
+from scp_ray.tracking.content import job_ids, recorded
+from scp_ray.tracking.mlflow import MLflowRuns
+from scp_ray.tracking.secrets import redacted, shown
+
+ATTEMPTS = 4
+
+
+def replay(sweep: Sweep, uri: str) -> int:
+    """Bring every run to what the ledger holds; returns the number of rows.
+
+    Raises TrackingError where MLflow does not take it. What it has taken by then stays.
+    """
+    failures = sweep.ledger.failures()
+    bases = [str(base_id) for base_id in sweep.bases["base_id"]] if len(sweep.bases) else []
+    trials = [str(trial_id) for trial_id in sweep.rounds["trial_id"].unique()] if len(sweep.rounds) else []
+    waiting = deque(dict.fromkeys([*bases, *job_ids(sweep.definition), *trials, *failures]))
+    runs: MLflowRuns | None = None
+    count, attempts = 0, ATTEMPTS - 1  # who does not answer at first is not asked again
+    while True:
+        try:
+            if runs is None:
+                runs = MLflowRuns(uri, sweep.ledger.root)
+                runs.open(sweep.definition, running=False)
+            if not waiting:
+                runs.close()
+                return count
+            rows = recorded(sweep.ledger, waiting[0])
+            runs.show(waiting[0], rows, failures.get(waiting[0]), running=False)
+        except ScpError:
+            raise
+        except Exception as error:  # of MLflow, of a database, of the network: any of them may name the address
+            runs, attempts = None, attempts + 1
+            if attempts == ATTEMPTS:
+                raise TrackingError(
+                    f"{redacted(uri)} did not take the ledger: {shown(error)}. What it took stays; try again when it "
+                    "answers."
+                ) from None
+            time.sleep(2**attempts)
+        else:
+            attempts = 0
+            count += len(rows)
+            waiting.popleft()

@@ -1,0 +1,48 @@
+"""What may be shown of a tracker's address, and of the errors in which it turns up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, unquote
+
+HIDDEN = "***"
+_ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+_CREDENTIALS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+# up to the last @ before a blank or a quotation mark: a password may hold an @ or a / of its own
+_USER = re.compile(r"(?<=://)[^\s'\"]*@")
+_SHORTEST = 4  # replacing shorter ones wherever they occur would spell them out
+
+
+def redacted(text: str) -> str:
+    """``text`` without the passwords and tokens of MLflow's environment variables, and without any address's user."""
+    for secret in sorted(set(_known()), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return _USER.sub(f"{HIDDEN}@", text)
+
+
+def shown(error: BaseException) -> str:
+    """An error in one line that anybody may read."""
+    return redacted(f"{type(error).__name__}: {' '.join(str(error).split())}")[:400]
+
+
+def _known() -> Iterator[str]:
+    secrets = [os.environ.get(name, "") for name in _CREDENTIALS]
+    for address in (os.environ.get(name, "") for name in _ADDRESSES):
+        secrets += _secrets_of(address)
+    for secret in secrets:
+        plain = unquote(secret)
+        for form in (secret, plain, quote(plain), quote(plain, safe="")):
+            for written in (form, repr(form)[1:-1]):  # an error may show it as Python would
+                if len(written) >= _SHORTEST:
+                    yield written
+
+
+def _secrets_of(address: str) -> list[str]:
+    """Its password (a user without one is a token), its query and each of the query's values."""
+    beyond = address.partition("://")[2]
+    user, query = beyond.rpartition("@")[0], beyond.partition("?")[2]
+    name, colon, password = user.partition(":")
+    values = [part.partition("=")[2] for part in re.split("[&#]", query)]
+    return [user, password if colon else name, query, *values]
