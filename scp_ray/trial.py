@@ -203,7 +203,7 @@ def _calibrated(
 
 def _micro_batches(resume: State | None, wanted: int) -> int:
     """A trial that was cut goes on as it was, so that an interruption changes no number."""
-    return max(wanted, (resume or {}).get("micro_batches", 1))
+    return max(wanted, int(resume.get("micro_batches", 1))) if resume else wanted
 
 
 def _micro_batch(learner: Learner, plan: TrainPlan) -> int | None:

@@ -74,9 +74,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
 
     def lost(self, job_id: str, error: BaseException | None) -> None:
         """A worker that died, or met a broken disk, more often than it is started again."""
-        cause = getattr(error, "cause", None)
-        what = f"met {type(cause).__name__}: {cause}" if cause else "died (out of memory is the usual cause)"
-        reason = f"its worker {what}, {LOST_WORKER_RETRIES + 1} times in all."
+        reason = f"its worker {_what_happened(error)}, {LOST_WORKER_RETRIES + 1} times in all."
         label = self._jobs[job_id].label
         self._failed(job_id, {"label": label, "kind": "WorkerLost", "reason": reason, "traceback": str(error)})
 
@@ -91,6 +89,15 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def callback(self) -> tune.Callback:
         """What Tune calls on this driver."""
         return DriverCallback(self)
+
+
+def _what_happened(error: BaseException | None) -> str:
+    cause, lines = getattr(error, "cause", None), [line for line in str(error).splitlines() if line.strip()]
+    if cause:
+        return f"met {type(cause).__name__}: {cause}"
+    if any("creation task" in line for line in lines):
+        return f"could not start ({lines[-1].strip()})"
+    return "died (the machine's memory is the usual cause: give a trial more of it, or run fewer side by side)"
 
 
 class DriverCallback(NotSnapshotted, tune.Callback):  # type: ignore[misc]

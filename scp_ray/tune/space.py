@@ -9,6 +9,10 @@ from scp_ray.config import Arm, ResolvedTrial, TrialConfig
 from scp_ray.config.identity import outline
 from scp_ray.ledger import Ledger
 
+# Failures that say nothing of the job itself: a lost worker, a base model that could not be had, a note that cannot be
+# read. They are tried again without being asked; a base model that is truly broken keeps what needs it waiting.
+_PASSING = ("WorkerLost", "BaseFailed", "Unknown")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -80,11 +84,13 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
                 bases.setdefault(base_id, Job(base_id, label, config, None, needs))
     failures = ledger.failures()
     done = [job for job in bases.values() if ledger.base_done(job.id)]
+    for trial_id in trials:
+        ledger.check_trial(trial_id)
     done += [job for job in trials.values() if ledger.trial_done(job.id, job.config.rounds)]
     finished = {job.id for job in done}
     failed: list[Job] = []
     if not retry_failed:
-        broken = {key for key in failures if key not in finished}
+        broken = {key for key, failure in failures.items() if key not in finished and failure["kind"] not in _PASSING}
         failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
     left_out = finished | {job.id for job in failed}
     wanted = [
