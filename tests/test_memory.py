@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,14 @@ from torch.nn import functional
 
 from scp_ray.cli.main import main
 from scp_ray.config import ResolvedTrial, TrialConfig, resolve
-from scp_ray.errors import BatchTooLargeError, ResourceError
+from scp_ray.errors import BatchTooLargeError, LedgerError, ResourceError
 from scp_ray.ledger import Ledger, load_sweep
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import fit_
 from scp_ray.methods.base import Method, all_needs, methods, register
 from scp_ray.parts import Batch, FairnessData, Learner, Network, TrainPlan
 from scp_ray.trial import BaseModel, Result, Step, run_trial, train_base
+from scp_ray.tune.driver import _what_happened
 from scp_ray.tune.record import record_base, record_trial
 
 CPU = torch.device("cpu")
@@ -190,6 +194,20 @@ class StubbornMethod(ShortMethod):
         return learner
 
 
+@register("killed-of-the-tests")
+@dataclass(frozen=True)
+class KilledMethod(ShortMethod):
+    """What the kernel does to a process that takes too much of the machine's memory."""
+
+    def build(self, backbone: Callable[..., Network], data: FairnessData, bases: Mapping[str, Learner]) -> Learner:
+        class Killed(Short):
+            def loss(self, batch: Batch) -> Tensor:
+                os.kill(os.getpid(), signal.SIGKILL)
+                return super().loss(batch)
+
+        return Killed(*backbone())
+
+
 def short(method: str = "short-of-the-tests", trial: Mapping[str, Any] = TRIAL, **options: Any) -> ResolvedTrial:
     return resolve(TrialConfig.from_dict({**trial, "method": {"name": method, **options}}))
 
@@ -330,23 +348,42 @@ def test_a_scoring_batch_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.ray
-def test_a_sweep_says_what_it_cut_and_what_it_could_not(
+def test_a_sweep_says_what_it_cut_what_it_could_not_and_what_was_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a real Ray: batches of 16 do not fit, a half does; a loss that cannot be cut fails and stops no other."""
+    """On a real Ray: batches of 16 do not fit, a half does; a loss that cannot be cut fails; a worker that is killed
+    whenever it trains is given up. None stops the others.
+    """
     folder = Path(__file__).parent
     monkeypatch.setenv("PYTHONPATH", f"{folder}:{folder.parent}")  # where workers find the methods above
-    methods_ = [{"name": "short-of-the-tests", "trains": 8}, {"name": "stubborn-of-the-tests", "trains": 8}]
+    tried = [{"name": f"{name}-of-the-tests", "trains": 8} for name in ("short", "stubborn", "killed")]
     space = tmp_path / "space.yaml"
-    space.write_text(yaml.safe_dump(SPACE | {"grid": {"method": methods_}}))
+    space.write_text(yaml.safe_dump(SPACE | {"grid": {"method": tried}}))
     code = main(["sweep", str(space), "--out", str(tmp_path), "--json"])
     told = capsys.readouterr()
     assert code == 1
     assert "memory did not take a training batch of 16, so it was trained 8 images at a time" in told.err
     assert "column micro_batch" in told.err
-    failed = json.loads(told.out)["failed"]
-    assert len(failed) == 1
-    assert "looks at a batch as a whole" in next(iter(failed.values()))
+    failed = sorted(json.loads(told.out)["failed"].values())
+    assert len(failed) == 3
+    assert "looks at a batch as a whole" in failed[0]
+    assert re.match(r"its base model \w+ failed \(base killed-of-the-tests, seed=0\)", failed[1])
+    assert failed[2].startswith("its worker died (the machine's memory is the usual cause")
+    assert failed[2].endswith("4 times in all.")
     rounds = load_sweep(tmp_path / "miniature").rounds
     assert rounds.loc[rounds["method"] == "short-of-the-tests", "micro_batch"].tolist()[1:] == [8, 8]
     assert rounds.loc[rounds["method"] == "stubborn-of-the-tests", "round"].tolist() == [0]
+
+
+def test_a_worker_that_cannot_start_is_not_taken_for_one_that_was_killed() -> None:
+    class Lost(Exception):
+        cause: BaseException | None = None
+
+    no_module = "The actor died because of an error raised in its creation task\n\n  File x\nNo module named 'mine'\n"
+    assert _what_happened(Lost(no_module)) == "could not start (No module named 'mine')"
+    assert "memory is the usual cause" in _what_happened(
+        Lost("The actor died unexpectedly before finishing this task.")
+    )
+    refused = Lost("x")
+    refused.cause = LedgerError("cannot write a: No space left on device.")
+    assert _what_happened(refused) == "met LedgerError: cannot write a: No space left on device."

@@ -71,8 +71,9 @@ def read_definition(path: Path) -> dict[str, Any]:
 def version_notes(previous: dict[str, Any] | None) -> list[str]:
     """What has to be said where a sweep goes on with other versions of what its numbers are made by."""
     before, now = (previous or {}).get("versions", {}), _versions()
-    other = [f"{name} {before[name]} (now {now.get(name)})" for name in _NUMBERS if before.get(name) != now.get(name)]
-    if not before or not other:
+    shared = [name for name in _NUMBERS if name in before and name in now]
+    other = [f"{name} {before[name]} (now {now[name]})" for name in shared if before[name] != now[name]]
+    if not other:
         return []
     return [
         f"this sweep was begun with {', '.join(other)}. It goes on, but trials of the two may differ in their last "
