@@ -297,11 +297,5 @@ def test_a_large_picture_is_no_bomb(tmp_path: Path) -> None:
     image.save(tmp_path / "large.png")
     seen = look_at(tmp_path / "large.png", 8)
     assert seen.problem == ""
-    assert np.frombuffer(seen.pixels, np.uint8).reshape(3, 8, 8)[0, [0, 1, 2, 5, 6, 7], 0].tolist() == [
-        255,
-        255,
-        255,
-        0,
-        0,
-        0,
-    ]
+    column = np.frombuffer(seen.pixels, np.uint8).reshape(3, 8, 8)[0, :, 0].tolist()
+    assert column[:3] + column[5:] == [255, 255, 255, 0, 0, 0]
