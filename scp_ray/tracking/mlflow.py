@@ -116,7 +116,10 @@ def replay(sweep: Sweep, sink: MLflowSink) -> int:
 
 def _replay(sweep: Sweep, sink: MLflowSink) -> int:
     sink.open(sweep.definition)
-    rows = sweep.bases.to_dict("records") + sweep.rounds.sort_values(["trial_id", "round"]).to_dict("records")
+    rounds = (
+        sweep.rounds.sort_values(["trial_id", "round"]) if len(sweep.rounds) else sweep.rounds
+    )  # no trial has begun
+    rows = sweep.bases.to_dict("records") + rounds.to_dict("records")
     for row in rows:
         sink.round({str(key): value for key, value in row.items()})
     for key, failure in sweep.ledger.failures().items():
