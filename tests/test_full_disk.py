@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -46,9 +47,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wherever_the_disk_gets_full_the_trial_goes_on_once_there_is_room(disk: Disk, undisturbed: Path) -> None:
-    """Room is given in small steps, so that state, models and tables each meet a full disk; nothing stays half-written.
-
-    In the end the ledger is that of a disk with room for all.
+    """Room is given in small steps; what is refused, mostly state, leaves nothing half-written, and what was written
+    before is gone on from. In the end the ledger is that of a disk with room for all.
     """
     root, refused, room = disk.path / "sweep", [], 4
     while True:
@@ -63,16 +63,15 @@ def test_wherever_the_disk_gets_full_the_trial_goes_on_once_there_is_room(disk: 
         assert disk.half_written() == []
         room += 24 if len(refused) % 4 else 120
     same_ledgers(undisturbed, root)
-    kinds = {path.parts[0] for path in refused}
-    assert kinds >= {"state", "bases"}, refused
     assert len(refused) >= 8
+    assert "state" in {path.parts[0] for path in refused}
 
 
-@pytest.mark.parametrize("kind", ["predictions", "channels", "rounds", "models"])
+@pytest.mark.parametrize("kind", ["state", "bases", "predictions", "channels", "rounds", "models"])
 def test_a_disk_that_fills_up_while_a_round_is_committed(
     disk: Disk, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Full from the moment on at which this file of round 1 is to be written."""
+    """Full from the moment on at which this file is to be written."""
     from scp_ray import disk as files
 
     root, original = disk.path / "sweep", files.replacing
@@ -160,7 +159,9 @@ def test_a_sweep_whose_disk_refuses_midway_goes_on_where_there_is_room_again(
     """A real sweep: the disk refuses once the first state is there. A clear end, and the same command goes on."""
     space, root = space_file(tmp_path), disk.path / "results" / "miniature"
     command = [*SCP_RAY, "sweep", str(space), "--out", str(disk.path / "results")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    elsewhere = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}  # else the disk stays busy
+    environment = elsewhere if how == "read-only" else None
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         for _ in range(6000):
             if any(root.glob("state/*/a.json")):

@@ -282,11 +282,13 @@ def test_a_cut_trial_that_is_interrupted_goes_on_cut() -> None:
     assert not torch.equal(uncut.val.logits, whole.val.logits), "tiny has batch norm: cut or not is not the same"
 
 
-def test_a_method_whose_loss_cannot_be_cut_fails_at_once_by_name(tmp_path: Path) -> None:
-    wanted = short("stubborn-of-the-tests", trains=4)
+@pytest.mark.parametrize("trains", [4, 8], ids=["its base model", "its fine-tuning"])
+def test_a_method_whose_loss_cannot_be_cut_fails_at_once_by_name(tmp_path: Path, trains: int) -> None:
+    wanted = short("stubborn-of-the-tests", trains=trains)
     with pytest.raises(BatchTooLargeError, match=r"looks at a batch as a whole.*smaller batch_size") as caught:
         record(wanted, tmp_path)
     assert not caught.value.can_be_cut
+    assert "at a time" not in str(caught.value), "no second try"
 
 
 def test_plain_cross_entropy_is_a_mean_over_samples_whatever_the_methods_own_loss_is(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,15 @@ class Disk:
         (self.path / "ballast").write_bytes(bytes(1024 * (free - kilobytes)))
 
     def remount(self, options: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{options}", str(self.path)], check=True)
+        """Tried for a while: a disk is busy while something on it is being written."""
+        for _ in range(500):
+            answer = subprocess.run(
+                ["mount", "-o", f"remount,{options}", str(self.path)], capture_output=True, text=True
+            )
+            if not answer.returncode:
+                return
+            time.sleep(0.01)
+        raise AssertionError(answer.stderr)
 
     def half_written(self) -> list[str]:
         """Files that are being written, or were."""

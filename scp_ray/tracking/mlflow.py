@@ -19,8 +19,8 @@ from scp_ray.errors import TrackingError
 from scp_ray.ledger import Sweep
 from scp_ray.ledger.rows import CIRCUMSTANCES
 
-for _logger in ("mlflow.store.db.utils", "alembic"):
-    logging.getLogger(_logger).setLevel(logging.WARNING)  # how a database is made interests nobody
+logging.getLogger("alembic").setLevel(logging.WARNING)  # how a database is made interests nobody
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it refuses is raised too, and told by us
 
 # what says which trial a row is of; these become parameters or tags, not metrics
 _NOT_METRICS = {"round", "seed", "k", "pr_c", "layer", "from_base", "stopped", "threads", "time"}
