@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
         backbone.check_weights()
     if plan.to_do:
         sinks = [Console(plan), Background(lambda: _mlflow(ledger.root), f"scp-ray track {ledger.root}")]
-    outcome = run_sweep(config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address)
+    with redirect_stdout(sys.stderr):  # what Ray prints when it loses a worker is no part of --json
+        outcome = run_sweep(config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address)
     if options.json:
         summary = _plan_summary(plan, ledger.root) | {
             "finished": outcome.done,

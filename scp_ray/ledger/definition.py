@@ -60,10 +60,10 @@ def read_definition(path: Path) -> dict[str, Any]:
         "they ask for (how often test numbers were shown is then forgotten)."
     )
     content = read_json(path, remedy)
-    if content.get("format") != FORMAT or not isinstance(content.get("arms"), list):
+    if content.get("format", FORMAT) != FORMAT or not isinstance(content.get("arms"), list):
         raise LedgerError(
-            f"{path} is of format {content.get('format')!r}; this version of scp_ray reads format {FORMAT}. Use the "
-            f"version that wrote it. If it is damaged: {remedy}"
+            f"{path} holds no arms, or is of another format ({content.get('format')}) than this version of scp_ray "
+            f"reads ({FORMAT}): then use the version that wrote it. If it is damaged: {remedy}"
         )
     return content
 
