@@ -49,11 +49,14 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
 
 def read_failure(path: Path) -> dict[str, Any]:
     """failures/<id>.json. One that cannot be read is still a failure, and nobody knows why it should not be retried."""
-    unknown = {"label": path.stem, "kind": "Unknown", "reason": "", "rerun": "the sweep's own command", "traceback": ""}
     try:
-        return unknown | read_json(path)
+        content = read_json(path)
+        if not {"label", "reason", "rerun"} <= content.keys():
+            raise LedgerError(f"{path} is no note of a failure.")
     except LedgerError as error:
-        return unknown | {"reason": f"nobody knows why: {error} Running the sweep again tries it once more."}
+        reason = f"nobody knows why: {error} Running the sweep again tries it once more."
+        return {"label": path.stem, "kind": "Unknown", "reason": reason, "rerun": "the sweep's own command"}
+    return content
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -90,7 +90,9 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     finished = {job.id for job in done}
     failed: list[Job] = []
     if not retry_failed:
-        broken = {key for key, failure in failures.items() if key not in finished and failure["kind"] not in _PASSING}
+        broken = {
+            key for key, failure in failures.items() if key not in finished and failure.get("kind") not in _PASSING
+        }
         failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
     left_out = finished | {job.id for job in failed}
     wanted = [
