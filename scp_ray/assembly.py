@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from scp_ray.data.batches import TrainFeed, place, scoring_batches
+from scp_ray.errors import ResourceError
 from scp_ray.loop.picking import score_channels
 from scp_ray.loop.rounds import PrunePlan, kept_channels
 from scp_ray.maths.balance import balanced_weights
@@ -53,23 +54,34 @@ def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
 def local_scores(
     config: TrialConfig, data: FairnessData, device: torch.device, learner: Learner, layer: PrunableLayer
 ) -> ChannelScores:
-    """Scores of a layer by the trial's criterion, in this process."""
+    """Scores of a layer by the trial's criterion, in this process.
+
+    Raises ResourceError where memory does not take a scoring batch.
+    """
     criterion = config.criterion.seeded(config.seed)
     train = place(data.splits["train"], device)
     batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
     attributes, rows = train.attributes[:, config.pick.positions(data.attribute_names)].cpu(), batches.order
     units = {name: code for code, name in enumerate(dict.fromkeys(train.unit))}
-    return score_channels(
-        criterion,
-        learner,
-        layer,
-        batches,
-        config.pick,
-        label=train.label.cpu()[rows],
-        attributes=attributes[rows],
-        unit=torch.tensor([units[name] for name in train.unit])[rows],
-        spare=(~kept_channels(learner, layer)).nonzero().flatten(),
-    )
+    try:
+        return score_channels(
+            criterion,
+            learner,
+            layer,
+            batches,
+            config.pick,
+            label=train.label.cpu()[rows],
+            attributes=attributes[rows],
+            unit=torch.tensor([units[name] for name in train.unit])[rows],
+            spare=(~kept_channels(learner, layer)).nonzero().flatten(),
+        )
+    except torch.OutOfMemoryError as error:
+        raise ResourceError(
+            f"a scoring batch of {criterion.batch_size} images does not fit into the memory of {device}. Its size is "
+            f"part of what {criterion.plugin_name} measures, so it is not cut. Set a smaller criterion.batch_size, "
+            "which makes it another trial, or use a device with more memory, or to itself. "
+            f"{str(error).partition(chr(10))[0]}"
+        ) from error
 
 
 def train_feed(config: TrialConfig, plan: TrainPlan, data: FairnessData, device: torch.device) -> TrainFeed:

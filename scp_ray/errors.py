@@ -8,6 +8,7 @@ ScpError
 ├── ScoreError          no batch can tell the groups apart
 ├── DivergedError       a loss became NaN or infinite
 ├── ResourceError       the machine or cluster cannot run it               exit code 3
+│   └── BatchTooLargeError  a training batch that memory does not take
 ├── LedgerError         the record on disk cannot be read or written       exit code 2
 ├── TrackingError       the tracker did not take what it was told
 └── SweepHeldError      another driver holds the sweep                     exit code 4
@@ -69,6 +70,14 @@ class ResourceError(ScpError):
     """A request that the machine or cluster cannot hold."""
 
     exit_code = 3
+
+
+class BatchTooLargeError(ResourceError):
+    """A training batch that memory does not take; ``can_be_cut``: it may be tried in micro-batches."""
+
+    def __init__(self, text: str, *, can_be_cut: bool = False) -> None:
+        super().__init__(text)
+        self.can_be_cut = can_be_cut
 
 
 class LedgerError(ScpError):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import SGD, Optimizer
 
+from scp_ray.maths.accumulation import accumulate_
 from scp_ray.maths.report import FairnessReport, fairness_report
 
 SPLITS = ("train", "val", "test")
@@ -124,6 +125,13 @@ class Learner(nn.Module):
     The base class is the plain classifier (cross-entropy, one SGD); methods override what differs.
     """
 
+    micro_batches = 1  # into how many a training batch is cut, where memory does not take it whole
+
+    @property
+    def cuts_batches(self) -> bool:
+        """Whether a training step heeds ``micro_batches``; a method whose own loss is a mean over samples says so."""
+        return type(self).loss is Learner.loss and type(self).training_step_ is Learner.training_step_
+
     def __init__(
         self, network: nn.Module, layers: tuple[PrunableLayer, ...], stages: tuple[str, ...] = (), name: str = ""
     ) -> None:
@@ -174,17 +182,16 @@ class Learner(nn.Module):
     def training_step_(
         self, batch: Batch, optimizers: Mapping[str, Optimizer], generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """One step on one batch; returns detached scalars to record, among them "loss".
+        """One step on one batch; returns detached scalars to record, among them "loss"; all have to be finite.
 
         ``generator`` is this epoch's own stream for whatever the method draws.
         """
         for optimizer in optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = accumulate_(self.loss, batch, self.micro_batches)
         for optimizer in optimizers.values():
             optimizer.step()
-        return {"loss": loss.detach()}
+        return {"loss": loss}
 
 
 @dataclass(frozen=True)
@@ -197,6 +204,7 @@ class Evaluation:
     prediction: Tensor  # (N,)
     head: Tensor | None = None  # see Answer
     heads: Tensor | None = None
+    at_once: int | None = None  # images asked at a time, where memory did not take whole batches
 
     @cached_property
     def report(self) -> FairnessReport:

@@ -31,6 +31,7 @@ from scp_ray.parts import (
     FairnessData,
     Learner,
     Round,
+    TrainPlan,
     state_to_cpu,
 )
 from scp_ray.seeds import derive_seed
@@ -66,6 +67,7 @@ class Result:
     seconds: dict[str, float]
     peak_memory_mb: float
     means: dict[str, float] = field(default_factory=dict)
+    micro_batch: int | None = None  # images trained on at a time, where memory did not take whole batches
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def train_base(
     bases: Mapping[str, State] | None = None,
     reference: FairnessReport | None = None,
     resume: State | None = None,
+    micro_batches: int = 1,
 ) -> Iterator[Step | Result]:
     """Train the base model of a trial; the last thing yielded is its Result, round 0.
 
@@ -90,10 +93,14 @@ def train_base(
         bases: trained state dicts of the methods that ``config.method`` needs (and those need), by plug-in name.
         reference: the vanilla model's validation report, for methods that calibrate against it.
         resume: a snapshot of this function's own steps.
+        micro_batches: into how many each training batch is cut; a resumed one is cut as before, or finer.
+
+    Raises BatchTooLargeError where memory does not take a training batch.
     """
     device, started = torch.device(device), time.perf_counter()
     data = config.dataset.load()
     learner = build_learner(config, data, bases or {}).to(device)
+    learner.micro_batches = _micro_batches(resume, micro_batches)
     done = resume or {"epoch": 0, "optimizers": {}, "means": {}}
     if resume:
         load_masked_state_(learner, resume["learner"])
@@ -114,7 +121,8 @@ def train_base(
     val = _calibrated(config, learner, data, device, reference)
     test = evaluate(learner, eval_batches(place(data.splits["test"], device)))
     seconds = {"fit": fitted - started, "evaluate": time.perf_counter() - fitted}
-    yield Result(0, learner, val, test, None, seconds, peak_memory_mb(device), means)
+    micro_batch = _micro_batch(learner, plan)
+    yield Result(0, learner, val, test, None, seconds, peak_memory_mb(device), means, micro_batch)
 
 
 def run_trial(
@@ -127,6 +135,7 @@ def run_trial(
     history: list[Standing] | None = None,
     resume: State | None = None,
     score: Scorer | None = None,
+    micro_batches: int = 1,
 ) -> Iterator[Step | Result]:
     """Prune and fine-tune round after round, yielding every step and result from round 1 on.
 
@@ -137,17 +146,20 @@ def run_trial(
         history: standings of the rounds that are over, round 0 first, where the trial goes on.
         resume: the snapshot to go on from: of the round under way, or of the last one in ``history``.
         score: scores a layer; the local scorer unless given.
+        micro_batches: as for ``train_base``.
     """
     device = torch.device(device)
     data = config.dataset.load()
     if base is None:
         final = None
-        for event in train_base(config, device=device, bases=bases, reference=reference):
+        base_events = train_base(config, device=device, bases=bases, reference=reference, micro_batches=micro_batches)
+        for event in base_events:
             yield event
             final = event
         assert isinstance(final, Result)
         base = BaseModel(state_to_cpu(final.learner.state_dict()), final.val.report)
     learner = build_learner(config, data, bases or {}).to(device)
+    learner.micro_batches = _micro_batches(resume, micro_batches)
     load_masked_state_(learner, resume["learner"] if resume else base.state)
     if resume and resume["round"] and resume["round"] < len(history or ()):
         # state is saved before a round's end is evaluated: what the method then chose is chosen again
@@ -173,7 +185,8 @@ def run_trial(
             started = time.perf_counter()
             outputs = evaluate(learner, test)
             seconds = step.seconds | {"test": time.perf_counter() - started}
-            yield Result(step.index, learner, step.val, outputs, step, seconds, peak_memory_mb(device), step.means)
+            peak, micro_batch = peak_memory_mb(device), _micro_batch(learner, config.fine_tune)
+            yield Result(step.index, learner, step.val, outputs, step, seconds, peak, step.means, micro_batch)
         else:
             yield Step(step.round, step.index, step.total, partial(_snapshot, learner, step, step.round))
 
@@ -188,6 +201,15 @@ def _calibrated(
     return outputs
 
 
+def _micro_batches(resume: State | None, wanted: int) -> int:
+    """A trial that was cut goes on as it was, so that an interruption changes no number."""
+    return max(wanted, int(resume.get("micro_batches", 1))) if resume else wanted
+
+
+def _micro_batch(learner: Learner, plan: TrainPlan) -> int | None:
+    return -(-plan.batch_size // learner.micro_batches) if learner.micro_batches > 1 else None
+
+
 def _snapshot(learner: Learner, epoch: Any, round_index: int) -> State:
     """What is needed to go on after this epoch. After a round's last one the optimizers are no longer."""
     running = {} if epoch.index == epoch.total else epoch.optimizers
@@ -196,6 +218,7 @@ def _snapshot(learner: Learner, epoch: Any, round_index: int) -> State:
         "epoch": epoch.index,
         "epochs": epoch.total,
         "means": dict(epoch.means),
+        "micro_batches": learner.micro_batches,
         "learner": state_to_cpu(learner.state_dict()),
         "optimizers": {name: state_to_cpu(optimizer.state_dict()) for name, optimizer in running.items()},
     }

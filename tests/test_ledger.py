@@ -194,7 +194,7 @@ def test_where_a_method_pruned_weights_is_told(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     for config in trial.bases().values():
         record_base(config, ledger, device=torch.device("cpu"))
-    write_bytes(ledger.definition_path, b"{}")
+    write_bytes(ledger.definition_path, b'{"format": 1, "arms": []}')
     told = Sweep(ledger).base_sparsity(trial.base_id)
     state = ledger.base_state(trial.base_id)
     weights = {

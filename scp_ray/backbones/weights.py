@@ -60,7 +60,11 @@ def _imagenet_entry(name: str | None):  # type: ignore[no-untyped-def]
 def _imagenet(name: str | None) -> State:
     entry = _imagenet_entry(name)
     try:
-        state: State = entry.get_state_dict(progress=False, check_hash=True)
+        # a file that is in the cache already is not checked against its hash: nothing in it may be executed either
+        state: State = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+        raise BackboneError(f"weights: imagenet: {kept} is damaged. Delete it; it is fetched anew.") from error
     except (urllib.error.URLError, OSError) as error:
         raise BackboneError(
             f"weights: imagenet could not be downloaded ({error}). With a network the file is fetched once and kept; "

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a name that is too long, a folder that may not be entered, a disk that fails
+        print(f"scp-ray: the system refused: {error}. Check the name, its rights and its disk.", file=sys.stderr)
+        return 2
     return code
 
 

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
 
     from scp_ray.devices import choose_device
     from scp_ray.ledger import Ledger
-    from scp_ray.ledger.definition import define
+    from scp_ray.ledger.definition import define, version_notes
     from scp_ray.ledger.files import write_json
     from scp_ray.ledger.lease import Lease
     from scp_ray.ledger.ledger import sweep_folder
@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> int:
     with Lease(Ledger(root).driver) as lease:
         ledger = Ledger(root, token=lease.token)
         previous = ledger.definition() if ledger.definition_path.exists() else None
+        for note in version_notes(previous):
+            print(f"warning: {note}", file=sys.stderr)
         write_json(ledger.definition_path, define(config, [arm], previous))
         checkpoint_s = 60 * config.checkpoint_minutes
         for base_id, base in trial.bases().items():

@@ -10,7 +10,7 @@ import pandas as pd
 
 from scp_ray.data.base import register
 from scp_ray.data.listed import ListedImages
-from scp_ray.data.tables import METADATA, UNKNOWN, Faults, checked_root, counted, first, read_csv, refuse_twice
+from scp_ray.data.tables import METADATA, UNKNOWN, Faults, below, checked_root, counted, first, read_csv, refuse_twice
 from scp_ray.errors import ConfigError, DataError
 
 # what tables of ours call their columns
@@ -124,7 +124,8 @@ class CSVTable(ListedImages):
         return super().identity() | given
 
     def _read(self) -> pd.DataFrame:
-        path = checked_root(self.root) / self.table_file
+        root = checked_root(self.root)
+        path = below(root, root / self.table_file)
         if not path.is_file():
             raise DataError(f"{path} is not there. Name the table by table_file, relative to {self.root}.")
         optional = {name for name in (self.unit, self.split if self.splits == "published" else "") if name}

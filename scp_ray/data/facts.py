@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 
 from scp_ray.data.pixels import DECODE_VERSION, Look
+from scp_ray.data.tables import below
 from scp_ray.disk import replacing
 from scp_ray.errors import DataError
 
@@ -63,7 +64,10 @@ def fresh(facts: pd.DataFrame, stamps: dict[str, tuple[int, int]]) -> pd.DataFra
 
 
 def read_stamps(root: Path, files: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Size and time of change of each file below ``root``, in the files' order; (-1, -1) for one that is not there."""
+    """Size and time of change of each file below ``root``, in the files' order; (-1, -1) for one that is not there.
+
+    Raises DataError for a file that is not below it once ".." and links are followed.
+    """
     stamps = dict.fromkeys(files, (-1, -1))
     folders: dict[str, dict[str, str]] = {}
     for file in stamps:
@@ -73,10 +77,15 @@ def read_stamps(root: Path, files: Iterable[str]) -> dict[str, tuple[int, int]]:
         folder = root / head
         if not folder.is_dir():
             continue
+        below(root, folder)
         try:
             with os.scandir(folder) as entries:
-                found = {entry.name: entry.stat() for entry in entries if entry.name in names and entry.is_file()}
+                wanted = [entry for entry in entries if entry.name in names and entry.is_file()]
+                found = {entry.name: entry.stat() for entry in wanted}
         except OSError as error:
             raise DataError(f"{folder} cannot be read: {error}. Make it readable, then try again.") from error
+        for entry in wanted:
+            if entry.is_symlink():
+                below(root, folder / entry.name)
         stamps |= {names[name]: (status.st_size, status.st_mtime_ns) for name, status in found.items()}
     return stamps

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import io
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,10 @@ DECODE_VERSION = 2
 # real pictures (JPEG quality 50, 0.5 to 2.8 times the size, brighter, paler) all but four stay within it; the nearest
 # two different pictures among 1,200 dermoscopic ones are 26 apart, of one lesion, and 54 among 354 clinical ones.
 DUPLICATE_BITS = 24
+# A file of a few bytes can claim more pixels than any memory holds: this is 512 MB of RGB, where Pillow refuses by
+# default. Asked here as well, since a program may have told Pillow to refuse nothing.
+MOST_PIXELS = 178_956_970
+
 _HASH_SIDE = 16
 HASH_BYTES = _HASH_SIDE**2 // 8
 _HASH_FROM = 4 * _HASH_SIDE  # points a side that the hash is made of
@@ -93,7 +98,9 @@ def _see(path: Path, size: int | None) -> tuple[Look, NDArray[np.uint8] | None]:
         return _useless("", str(error))
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     try:
-        with _parts_shown(False), Image.open(io.BytesIO(content)) as file:
+        with _parts_shown(False), _opened(content) as file:
+            if file.width * file.height > MOST_PIXELS:
+                return _useless(digest, f"{file.width:,} x {file.height:,} pixels: a decompression bomb")
             kind, rotated = _KINDS.get(file.mode, "other"), file.getexif().get(_ORIENTATION) in range(2, 9)
             image = _upright_rgb(file, rotated)
     except UnidentifiedImageError:
@@ -166,10 +173,19 @@ def _upright_rgb(file: Image.Image, rotated: bool) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Pillow warns of pictures half as large as those it refuses; they are decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content)) as file:
+            yield file
+
+
 def _breaks_off(content: bytes) -> bool:
     """Whether Pillow can show a part of what it cannot show in whole."""
     try:
-        with _parts_shown(True), Image.open(io.BytesIO(content)) as file:
+        with _parts_shown(True), _opened(content) as file:
             file.load()
     except _UNREADABLE:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,8 +20,8 @@ UNKNOWN = -1  # the code of a group that the table does not say
 def checked_root(root: str) -> Path:
     """The data set's folder. Raises DataError where it is missing."""
     folder = Path(root)
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):  # pathlib raises for a name that is too long
+        what = "is not a folder" if os.path.exists(folder) else "does not exist"
         raise DataError(f"root: {root} {what}. Name the folder that holds images/ and the tables.")
     return folder
 
@@ -32,14 +33,25 @@ def find_tables(root: str, published: Sequence[str]) -> list[Path]:
     """
     folder = checked_root(root)
     if (folder / METADATA).is_file():
-        return [folder / METADATA]
+        return [below(folder, folder / METADATA)]
     missing = [name for name in published if not (folder / name).is_file()]
     if missing:
         raise DataError(
             f"{folder} holds neither {METADATA} nor all of {', '.join(published)}: it lacks {', '.join(missing)}. "
             f"Put these there, or a {METADATA} with the same columns and split."
         )
-    return [folder / name for name in published]
+    return [below(folder, folder / name) for name in published]
+
+
+def below(root: Path, path: Path) -> Path:
+    """``path``, which neither ".." nor a link may lead out of ``root``. Raises DataError."""
+    real = os.path.realpath(path)
+    if not Path(real).is_relative_to(os.path.realpath(root)):
+        raise DataError(
+            f"{path} leads out of {root}, to {real}. Tables and images have to lie below the root: bring them there, "
+            "or name as root the folder that holds them all."
+        )
+    return path
 
 
 def read_csv(path: Path, needed: Sequence[str]) -> pd.DataFrame:

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.data.base import DataSet, table_digest
-from scp_ray.errors import DataError
+from scp_ray.errors import DataError, LedgerError
+from scp_ray.ledger.files import read_json
 from scp_ray.registry import spec_of
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig
 
 FORMAT = 1
+_NUMBERS = ("torch", "torchvision", "numpy")  # what numbers are made by; the others only carry them
 _PACKAGES = ("scp_ray", "torch", "torchvision", "ray", "numpy", "pandas", "pyarrow", "optuna", "mlflow")
 
 
@@ -52,6 +54,34 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
         "arms": list(entries.values()),
         "test_reveals": (previous or {}).get("test_reveals", 0),
     }
+
+
+def read_definition(path: Path) -> dict[str, Any]:
+    """sweep.json. Raises LedgerError where it is missing, damaged or of another format."""
+    remedy = (
+        "Bring back a copy of it; or delete it and run the sweep's commands again, which writes it anew from what "
+        "they ask for (how often test numbers were shown is then forgotten)."
+    )
+    content = read_json(path, remedy)
+    if content.get("format", FORMAT) != FORMAT or not isinstance(content.get("arms"), list):
+        raise LedgerError(
+            f"{path} holds no arms, or is of another format ({content.get('format')}) than this version of scp_ray "
+            f"reads ({FORMAT}): then use the version that wrote it. If it is damaged: {remedy}"
+        )
+    return content
+
+
+def version_notes(previous: dict[str, Any] | None) -> list[str]:
+    """What has to be said where a sweep goes on with other versions of what its numbers are made by."""
+    before, now = (previous or {}).get("versions", {}), _versions()
+    shared = [name for name in _NUMBERS if name in before and name in now]
+    other = [f"{name} {before[name]} (now {now[name]})" for name in shared if before[name] != now[name]]
+    if not other:
+        return []
+    return [
+        f"this sweep was begun with {', '.join(other)}. It goes on, but trials of the two may differ in their last "
+        "digits: bit for bit the same takes the same versions."
+    ]
 
 
 def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:

@@ -115,7 +115,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = read_json(path)
     except LedgerError:
         return None
-    return content if {"host", "pid", "token", "heartbeat"} <= content.keys() else None
+    fits = isinstance(content.get("heartbeat"), int | float) and isinstance(content.get("pid"), int)
+    return content if fits and {"host", "token"} <= content.keys() else None
 
 
 def _dead(content: dict[str, Any]) -> bool:

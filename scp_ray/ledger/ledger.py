@@ -21,7 +21,17 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from scp_ray.errors import DataError, LedgerError
-from scp_ray.ledger.files import read_arrow, read_json, read_table, replace_rounds, write_bytes, write_json, write_table
+from scp_ray.ledger.definition import read_definition
+from scp_ray.ledger.files import (
+    check_table,
+    read_arrow,
+    read_failure,
+    read_table,
+    replace_rounds,
+    write_bytes,
+    write_json,
+    write_table,
+)
 from scp_ray.ledger.lease import holds
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
 from scp_ray.ledger.states import States
@@ -62,8 +72,8 @@ class Ledger:
         return self.root / "sweep.json"
 
     def definition(self) -> Row:
-        """sweep.json. Raises LedgerError where it is missing."""
-        return read_json(self.definition_path)
+        """sweep.json. Raises LedgerError where it is missing, damaged or of another format."""
+        return read_definition(self.definition_path)
 
     def check_data(self, key: str, sources: str) -> None:
         """Raises DataError where a data set is not the one of sweep.json; without a sweep.json there is none to be."""
@@ -129,7 +139,10 @@ class Ledger:
         path = self.base_folder(base_id) / "scores" / f"{scores_id}.parquet"
         if not path.exists():
             return None
-        table = read_table(path)
+        try:
+            table = read_table(path)
+        except LedgerError:
+            return None  # damaged: they are made anew, and written over it
         scores = torch.tensor(table["score"].to_numpy(np.float32, copy=True))
         return ChannelScores(scores, torch.tensor(table["p"].to_numpy(copy=True)) if "p" in table else None)
 
@@ -152,13 +165,22 @@ class Ledger:
         path = self.table_path("rounds", trial_id)
         return _rows(path) if path.exists() else []
 
+    def check_trial(self, trial_id: str) -> None:
+        """Raises LedgerError where a table of a trial with committed rounds is missing or torn."""
+        rounds = self.table_path("rounds", trial_id)
+        if rounds.exists() and check_table(rounds) > 1:
+            for kind in ("channels", "predictions"):
+                check_table(self.table_path(kind, trial_id))
+
     def trial_done(self, trial_id: str, rounds: int) -> bool:
         """Whether it has the rounds asked for, or has stopped before."""
         return rows_done(self.rounds(trial_id), rounds)
 
     def start_trial(self, trial_id: str, row: Row) -> None:
-        """Commit round 0, copied from the base."""
+        """Commit round 0, copied from the base. Tables of rounds that nobody knows any more go first."""
         self.check_lease()
+        for kind in ("channels", "predictions"):
+            self.table_path(kind, trial_id).unlink(missing_ok=True)
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [0])
 
     def commit_round(self, trial_id: str, row: Row, result: Result, data: FairnessData) -> None:
@@ -200,7 +222,7 @@ class Ledger:
 
     def failures(self) -> dict[str, Row]:
         """By trial or base id."""
-        return {path.stem: read_json(path) for path in sorted(self.root.glob("failures/*.json"))}
+        return {path.stem: read_failure(path) for path in sorted(self.root.glob("failures/*.json"))}
 
     def forget_failure(self, identifier: str) -> None:
         """It is tried again, or has succeeded."""
@@ -216,7 +238,7 @@ def rows_done(rows: Sequence[Row], rounds: int) -> bool:
 @lru_cache(maxsize=1)
 def _data_of(definition: Path, written_ns: int) -> Row:
     """Each job asks; a sweep.json of a thousand arms takes longer to read than a job that has nothing to do."""
-    known: Row = read_json(definition).get("data", {})
+    known: Row = read_definition(definition).get("data", {})
     return known
 
 

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from scp_ray.parts import ChannelScores, Evaluation, FairnessData
     from scp_ray.trial import Result
 
-# Columns that tell when, where and how fast: two runs of one trial differ in these alone.
+# Columns that tell when, where and how fast: two runs of one trial differ in these alone. Where one of them was short
+# of memory, micro_batch and eval_batch say so, and then its numbers may differ as well.
 CIRCUMSTANCES = (
     *("time", "node", "device", "threads", "peak_memory_mb", "seconds"),
     *("seconds_fit", "seconds_evaluate", "seconds_score", "seconds_test"),
+    *("micro_batch", "eval_batch"),
 )
 
 
@@ -89,6 +91,8 @@ def _circumstances(result: Result, device: str) -> dict[str, Any]:
         "seconds": sum(result.seconds.values()),
         **{f"seconds_{name}": value for name, value in result.seconds.items()},
         "peak_memory_mb": result.peak_memory_mb,
+        "micro_batch": result.micro_batch,
+        "eval_batch": min((part.at_once for part in (result.val, result.test) if part.at_once), default=None),
         "node": platform.node(),
         "device": device,
         "threads": torch.get_num_threads(),
@@ -118,6 +122,7 @@ def rows_table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     """Rows as an Arrow table with fixed types for what may be empty."""
     table = pa.Table.from_pylist(list(rows))
     fixed = {"channels_pruned": pa.list_(pa.int32()), "pr_c": pa.float64()}
+    fixed |= {"micro_batch": pa.int32(), "eval_batch": pa.int32()}  # empty where memory took whole batches
     for name, kind in fixed.items():
         if name in table.column_names:
             table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))

@@ -32,7 +32,13 @@ class States:
         oldest = min(GENERATIONS, key=lambda name: whole.get(name, 0))
         path = self._folder / f"{oldest}.state"
         with replacing(path) as file:
-            torch.save(dict(state), file)
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:
+                # closing its archive after a refused write, torch fails once more and hides the refusal
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         note = {"generation": max(whole.values(), default=0) + 1, "sha256": _digest(path)}
         write_json(path.with_suffix(".json"), note)
 

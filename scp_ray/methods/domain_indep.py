@@ -56,6 +56,11 @@ class DomainIndepLearner(Learner):
         """The logits of each sample's own head, which is what it trains; needs ``group``."""
         return [(1.0, combined(self.heads(image), "conditional", group))]
 
+    @property
+    def cuts_batches(self) -> bool:
+        """A mean over samples."""
+        return True
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy of each sample's own head; the other heads get no gradient from it."""
         return functional.cross_entropy(combined(self.heads(batch.image), "conditional", batch.group), batch.label)

@@ -45,6 +45,11 @@ class MultiExitLearner(Learner):
         """Every exit's, with its tau."""
         return list(zip(self.tau, self.exit_logits(image), strict=True))
 
+    @property
+    def cuts_batches(self) -> bool:
+        """A sum of means over samples."""
+        return True
+
     def loss(self, batch: Batch) -> Tensor:
         """Sum over exits of tau times cross-entropy."""
         terms = self.weighted_logits(batch.image)

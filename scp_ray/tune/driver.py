@@ -121,9 +121,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         return True
 
     def _given_up(self, job_id: str, error: BaseException | None) -> None:
-        cause = getattr(error, "cause", None)
-        what = f"met {type(cause).__name__}: {cause}" if cause else "died (out of memory is the usual cause)"
-        reason = f"its worker {what}, {LOST_WORKER_RETRIES + 1} times without getting further."
+        reason = f"its worker {_what_happened(error)}, {LOST_WORKER_RETRIES + 1} times without getting further."
         label = self._jobs[job_id].label
         self._failed(job_id, {"label": label, "kind": "WorkerLost", "reason": reason, "traceback": str(error)})
 
@@ -138,6 +136,15 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def callback(self, queue: JobQueue) -> tune.Callback:
         """What Tune calls on this driver."""
         return DriverCallback(self, queue)
+
+
+def _what_happened(error: BaseException | None) -> str:
+    cause, lines = getattr(error, "cause", None), [line for line in str(error).splitlines() if line.strip()]
+    if cause:
+        return f"met {type(cause).__name__}: {cause}"
+    if any("creation task" in line for line in lines):
+        return f"could not start ({lines[-1].strip()})"
+    return "died (the machine's memory is the usual cause: give a trial more of it, or run fewer side by side)"
 
 
 class DriverCallback(NotSnapshotted, tune.Callback):  # type: ignore[misc]

@@ -21,6 +21,7 @@ class Console:
         self._rounds = {job.id: job.rounds_done for job in plan.to_do}
         self._finished: set[str] = set()
         self._failed: set[str] = set()
+        self._cut: set[str] = set()  # told of: trained in micro-batches
         self._latest = ""
         self._started = time.monotonic()
         self._writing = threading.Lock()
@@ -38,6 +39,7 @@ class Console:
         job = self._jobs.get(row["trial_id"] or row["base_id"])
         if job is None or job.id in self._finished:
             return
+        self._tell_micro_batch(job, row)
         if job.trial is None:
             self._warn_at_chance(job, row)
             self._finish(job)
@@ -68,6 +70,18 @@ class Console:
     def _finish(self, job: Job) -> None:
         self._finished.add(job.id)
         self._left[job.id] = 0
+
+    def _tell_micro_batch(self, job: Job, row: dict[str, Any]) -> None:
+        size = row.get("micro_batch")
+        if not size or row["from_base"] or job.id in self._cut:
+            return
+        self._cut.add(job.id)
+        plan = job.config.train if job.trial is None else job.config.fine_tune
+        self._write(
+            f"{job.label}: memory did not take a training batch of {plan.batch_size}, so it was trained {size:.0f} "
+            f"images at a time, with the same step (round {row['round']}; column micro_batch).",
+            stays=True,
+        )
 
     def _warn_at_chance(self, job: Job, row: dict[str, Any]) -> None:
         chance = 1 / row["num_classes"]

@@ -12,6 +12,7 @@ from scp_ray.assembly import State, local_scores
 from scp_ray.config import ResolvedTrial, TrialConfig
 from scp_ray.config.identity import base_id as id_of_base
 from scp_ray.config.identity import data_identity, scores_id, with_method
+from scp_ray.errors import BatchTooLargeError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.definition import data_key
 from scp_ray.ledger.ledger import Row, rows_done
@@ -25,9 +26,27 @@ from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import ChannelScores, FairnessData, Learner, PrunableLayer
 from scp_ray.trial import BaseModel, Step, run_trial, train_base
 
+SECOND_TRY = 2  # micro-batches of a training batch that memory did not take whole
+
 
 def record_base(config: TrialConfig, ledger: Ledger, *, device: torch.device, checkpoint_s: float = 600) -> Row:
-    """Train a base model, or go on with one that was interrupted; returns its row, which is then committed."""
+    """Train a base model, or go on with one that was interrupted; returns its row, which is then committed.
+
+    Where memory does not take its batches it is run once more from its last state, each batch cut in two. Raises
+    BatchTooLargeError where that does not help, or cannot be done.
+    """
+    try:
+        return _record_base(config, ledger, device, checkpoint_s)
+    except BatchTooLargeError as error:
+        if not error.can_be_cut:
+            raise
+    _give_memory_back(device)
+    return _record_base(config, ledger, device, checkpoint_s, micro_batches=SECOND_TRY)
+
+
+def _record_base(
+    config: TrialConfig, ledger: Ledger, device: torch.device, checkpoint_s: float, micro_batches: int = 1
+) -> Row:
     base_id = id_of_base(config)
     states, clock = ledger.states(base_id), _Clock(checkpoint_s)
     if ledger.base_done(base_id):  # by a worker that died before it could say so
@@ -37,7 +56,10 @@ def record_base(config: TrialConfig, ledger: Ledger, *, device: torch.device, ch
     is_vanilla = isinstance(config.method, Vanilla)
     reference = None if is_vanilla else _vanilla_report(config, ledger)
     bases = _needed_states(config, ledger)
-    for event in train_base(config, device=device, bases=bases, reference=reference, resume=states.load()):
+    events = train_base(
+        config, device=device, bases=bases, reference=reference, resume=states.load(), micro_batches=micro_batches
+    )
+    for event in events:
         if isinstance(event, Step):
             clock.save(states, event)
         else:
@@ -59,8 +81,36 @@ def record_trial(
     """Yield the row of each round: those in the ledger first, then each new one as soon as it is committed.
 
     Rows that are there come too, because a worker may have died between a commit and its report. The trial's base
-    models have to be in the ledger.
+    models have to be in the ledger. Memory that does not take a batch is met as by ``record_base``.
     """
+    last_told = -1
+    try:
+        for row in _record_trial(trial, ledger, device, checkpoint_s, keep_model):
+            last_told = row["round"]
+            yield row
+        return
+    except BatchTooLargeError as error:
+        if not error.can_be_cut:
+            raise
+    _give_memory_back(device)
+    again = _record_trial(trial, ledger, device, checkpoint_s, keep_model, micro_batches=SECOND_TRY)
+    yield from (row for row in again if row["round"] > last_told)
+
+
+def _give_memory_back(device: torch.device) -> None:
+    """What the first try has left in torch's cache, in pieces that may be too small now."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _record_trial(
+    trial: ResolvedTrial,
+    ledger: Ledger,
+    device: torch.device,
+    checkpoint_s: float,
+    keep_model: bool,
+    micro_batches: int = 1,
+) -> Iterator[Row]:
     config, data = trial.config, _load(trial.config, ledger)
     base, states, clock = ledger.base_row(trial.base_id), ledger.states(trial.trial_id), _Clock(checkpoint_s)
     vanilla = ledger.base_report(trial.vanilla_id, data.num_classes)
@@ -82,6 +132,7 @@ def record_trial(
         history=_standings(trial, rows),
         resume=resume,
         score=partial(_shared_scores, trial, ledger, data, device),
+        micro_batches=micro_batches,
     )
     for event in events:
         if isinstance(event, Step):

@@ -10,6 +10,10 @@ from scp_ray.config.identity import outline
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import rows_done
 
+# Failures that say nothing of the job itself: a lost worker, a base model that could not be had, a note that cannot be
+# read. They are tried again without being asked; a base model that is truly broken keeps what needs it waiting.
+_PASSING = ("WorkerLost", "BaseFailed", "Unknown")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -82,11 +86,15 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     failures = ledger.failures()
     rows = {job.id: ledger.rounds(job.id) for job in trials.values()}  # each file is read once
     done = [job for job in bases.values() if ledger.base_done(job.id)]
+    for trial_id in trials:
+        ledger.check_trial(trial_id)
     done += [job for job in trials.values() if rows_done(rows[job.id], job.config.rounds)]
     finished = {job.id for job in done}
     failed: list[Job] = []
     if not retry_failed:
-        broken = {key for key in failures if key not in finished}
+        broken = {
+            key for key, failure in failures.items() if key not in finished and failure.get("kind") not in _PASSING
+        }
         failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
     left_out = finished | {job.id for job in failed}
     wanted = [

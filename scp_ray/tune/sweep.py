@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,8 @@ from ray import tune
 from scp_ray.config import Arm, SweepConfig
 from scp_ray.errors import SweepHeldError
 from scp_ray.ledger import Ledger, Sink
-from scp_ray.ledger.definition import define
-from scp_ray.ledger.files import write_json
+from scp_ray.ledger.definition import define, version_notes
+from scp_ray.ledger.files import clear_half_written, write_json
 from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
@@ -94,6 +95,7 @@ def _run(
         data = list(dict.fromkeys(job.config.dataset for job in plan.to_do))
         probe_nodes(cluster_nodes(), bundles, ledger.root, data)
         definition = _define(config, arms, ledger)
+        clear_half_written(ledger.root)
         for job in plan.to_do:
             ledger.forget_failure(job.id)
         for sink in sinks:
@@ -121,6 +123,8 @@ def _committed(plan: Plan, ledger: Ledger) -> Iterator[dict[str, Any]]:
 def _define(config: SweepConfig, arms: Sequence[Arm], ledger: Ledger) -> dict[str, Any]:
     """Write sweep.json, keeping what earlier runs put there."""
     previous = ledger.definition() if ledger.definition_path.exists() else None
+    for note in version_notes(previous):
+        print(f"warning: {note}", file=sys.stderr)
     definition = define(config, arms, previous)
     write_json(ledger.definition_path, definition)
     return definition
@@ -153,20 +157,17 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle]
 
     trainable = tune.with_resources(tune.with_parameters(SweepTrainable, order=order), group)
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
-    scratch = ledger.root / "logs" / "tune"  # Tune's own notes, never read: gone before and after each run
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
+    # Tune's own notes, pickled and never read: in a new folder of this user alone, whatever disk the ledger is on
+    with tempfile.TemporaryDirectory(prefix="scp_ray-tune-", ignore_cleanup_errors=True) as scratch:
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="sweep",
-                storage_path=str(scratch),
+                storage_path=scratch,
                 verbose=0,
                 stop=driver,
                 callbacks=[driver.callback(queue)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

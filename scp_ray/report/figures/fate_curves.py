@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from scp_ray.ledger.files import replacing
+
 # Okabe and Ito's palette: told apart with any colour vision; black first
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
 MARKERS = "osD^vPX*"
@@ -60,9 +62,9 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write stem.png (200 dots per inch) and stem.svg; returns their paths."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    """Write stem.png (200 dots per inch) and stem.svg; returns their paths. Raises LedgerError."""
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
     for path in paths:
-        figure.savefig(path, dpi=200)
+        with replacing(path) as file:
+            figure.savefig(file, dpi=200, format=path.suffix[1:])
     return paths
