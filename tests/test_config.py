@@ -256,7 +256,7 @@ def test_a_space_without_axes_has_one_arm():
 
 
 def test_an_axis_leaves_alone_what_an_anchor_shares_with_its_field() -> None:
-    """``train: &plan {...}`` and ``fine_tune: *plan`` are one mapping to the parser, and two settings to who wrote it."""
+    """``train: &plan {...}`` and ``fine_tune: *plan`` are one mapping to the parser, and two settings to us."""
     plan = {"epochs": 1, "batch_size": 8, "lr": 0.01}
     raw = space({"train": plan, "fine_tune": plan}, grid={"fine_tune.lr": [0.1, 0.2]})
     trials = [arm.trials[0].config for arm in SweepConfig.from_dict(raw).resolved_arms()]
