@@ -255,6 +255,14 @@ def test_a_space_without_axes_has_one_arm():
     assert [(arm.label, arm.settings, len(arm.trials)) for arm in arms] == [("all", {}, 1)]
 
 
+def test_an_axis_leaves_alone_what_an_anchor_shares_with_its_field() -> None:
+    """``train: &plan {...}`` and ``fine_tune: *plan`` are one mapping to the parser, and two settings to us."""
+    plan = {"epochs": 1, "batch_size": 8, "lr": 0.01}
+    raw = space({"train": plan, "fine_tune": plan}, grid={"fine_tune.lr": [0.1, 0.2]})
+    trials = [arm.trials[0].config for arm in SweepConfig.from_dict(raw).resolved_arms()]
+    assert [(trial.train.lr, trial.fine_tune.lr) for trial in trials] == [(0.01, 0.1), (0.01, 0.2)]
+
+
 def test_a_trial_is_read_back_from_its_plain_form():
     plain = {"criterion": {"name": "snnl", "temperature": 0.5}, "layer": "18", "stop": {"enforce": True}, "seed": 4}
     config = TrialConfig.from_dict(TRIAL | plain)

@@ -109,7 +109,7 @@ def set_path(data: dict[str, Any], path: str, value: Any) -> None:
         elif not isinstance(inner, dict):
             where = ".".join(parents[: depth + 1])
             raise ConfigError(f"{path}: {where} is {inner!r}, which has no fields, so {last!r} cannot be set in it.")
-        data[key] = inner
+        data[key] = inner = dict(inner)  # an anchor (fine_tune: *plan) is one mapping in two places
         data = inner
     data[last] = copy.deepcopy(value)
 
