@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from scp_ray.data.batches import TrainFeed, place, scoring_batches
 from scp_ray.loop.picking import score_channels
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from scp_ray.config import TrialConfig
 
 State = dict[str, Any]
+BatchScores = Callable[..., Tensor]  # as Criterion.score, with the criterion as first argument
 
 
 def build_learner(config: TrialConfig, data: FairnessData, bases: Mapping[str, State]) -> Learner:
@@ -50,10 +53,16 @@ def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
     return PrunePlan(k, config.rounds, config.fine_tune, config.stop, level=config.pick.level, mask_bias=bias)
 
 
-def local_scores(
-    config: TrialConfig, data: FairnessData, device: torch.device, learner: Learner, layer: PrunableLayer
+def layer_scores(
+    config: TrialConfig,
+    data: FairnessData,
+    device: torch.device,
+    learner: Learner,
+    layer: PrunableLayer,
+    *,
+    score: BatchScores | None = None,
 ) -> ChannelScores:
-    """Scores of a layer by the trial's criterion, in this process."""
+    """Scores of a layer by the trial's criterion; in this process, unless ``score`` knows others."""
     criterion = config.criterion.seeded(config.seed)
     train = place(data.splits["train"], device)
     batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
@@ -69,6 +78,7 @@ def local_scores(
         attributes=attributes[rows],
         unit=torch.tensor([units[name] for name in train.unit])[rows],
         spare=(~kept_channels(learner, layer)).nonzero().flatten(),
+        score=None if score is None else partial(score, criterion),
     )
 
 

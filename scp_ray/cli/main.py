@@ -7,11 +7,20 @@ import sys
 from collections.abc import Sequence
 
 from scp_ray import __version__
-from scp_ray.cli import data, ls, report, status, sweep, track, trial
+from scp_ray.cli import data, ls, report, score, status, sweep, track, trial
 from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
 
-_COMMANDS = {"sweep": sweep, "trial": trial, "status": status, "report": report, "track": track, "data": data, "ls": ls}
+_COMMANDS = {
+    "sweep": sweep,
+    "trial": trial,
+    "status": status,
+    "report": report,
+    "track": track,
+    "score": score,
+    "data": data,
+    "ls": ls,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

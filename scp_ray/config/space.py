@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt
 
 from scp_ray.backbones.base import backbones
 from scp_ray.backbones.layers import find_layer
@@ -31,6 +31,7 @@ _SEEDS = Rule(
 _SHARE = Rule(
     lambda gpus: gpus == "auto" or gpus <= 1 or gpus == int(gpus), "'auto' or a number >= 0, above 1 only whole numbers"
 )
+_GPUS = Rule(lambda gpus: gpus >= 0 and (gpus <= 1 or gpus == int(gpus)), "a number >= 0, above 1 only whole numbers")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Resources:
     gpus_per_trial: Annotated[Literal["auto"] | Annotated[float, Ge(0)], _SHARE] = "auto"
     cpus_per_trial: Annotated[int, Ge(1)] = 4
     threads_per_trial: Annotated[int, Ge(1)] | None = None  # torch threads; as many as CPUs unless given
-    scorers: Annotated[int, Ge(0), Le(0)] = 0
+    scorers: Annotated[int, Ge(0)] = 0  # actors that score a trial's batches, one CPU each
+    gpus_per_scorer: Annotated[float, _GPUS] = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @property

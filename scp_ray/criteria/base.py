@@ -63,6 +63,8 @@ class BatchwiseCriterion(Criterion):
     So the scores are the same, bit for bit, however many processes make the parts.
     """
 
+    differentiates: ClassVar[bool] = False  # a backward pass gives other bits with another number of threads
+
     def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> Any:
         """What one batch says: a named tuple of CPU tensors.
 

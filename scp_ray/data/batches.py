@@ -126,11 +126,23 @@ class FixedBatches:
     batch_size: int
 
     def __iter__(self) -> Iterator[Batch]:
-        for raw in _raw_batches(self.split, torch.split(self.order, self.batch_size)):
-            yield Batch(raw.image.float().div_(255), raw.label, raw.attributes[:, 0], raw.attributes)
+        return map(_batch, _raw_batches(self.split, torch.split(self.order, self.batch_size)))
+
+    def __getitem__(self, index: int) -> Batch:
+        rows, device = torch.split(self.order, self.batch_size)[index], self.split.label.device
+        return _batch(_Raw(*(_brought(part, rows, device) for part in _parts(self.split))))
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of every batch, in order."""
+        return [len(rows) for rows in torch.split(self.order, self.batch_size)]
+
+
+def _batch(raw: _Raw) -> Batch:
+    return Batch(raw.image.float().div_(255), raw.label, raw.attributes[:, 0], raw.attributes)
 
 
 def eval_batches(split: Split, batch_size: int = 256) -> FixedBatches:

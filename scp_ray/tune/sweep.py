@@ -60,7 +60,7 @@ def run_sweep(
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        with _ray(address), signals_go_to(driver):
+        with ray_at(address), signals_go_to(driver):
             nodes = cluster_nodes()
             bundle = trial_bundle(config.resources, nodes)
             check_fits(bundle, nodes, config.resources.device)
@@ -115,7 +115,7 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def ray_at(address: str | None) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     try:
         ray.init(
@@ -148,9 +148,12 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, flo
         gpus=bundle["GPU"],
         checkpoint_s=60 * config.checkpoint_minutes,
         keep_models=config.keep_models != "none",
+        scorers=config.resources.scorers,
+        gpus_per_scorer=config.resources.gpus_per_scorer,
     )
+    scorers = [{"CPU": 1.0, "GPU": config.resources.gpus_per_scorer}] * config.resources.scorers
     trainable = tune.with_resources(
-        tune.with_parameters(SweepTrainable, order=order), tune.PlacementGroupFactory([bundle])
+        tune.with_parameters(SweepTrainable, order=order), tune.PlacementGroupFactory([bundle, *scorers])
     )
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
     scratch = ledger.root / "logs" / "tune"  # Tune's own notes, never read: gone before and after each run
