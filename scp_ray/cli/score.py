@@ -7,6 +7,7 @@ Of weights in a sweep's folder (models/<trial_id>, bases/<base_id>) all else is 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="override a path, e.g. --set trial.criterion.batch_size=64; may be repeated",
     )
     parser.add_argument("--scorers", type=_count, default=0, metavar="N", help="Ray actors (default 0: no Ray)")
-    parser.add_argument("--gpus-per-scorer", type=float, default=0.0, metavar="F", help="GPU share of each actor")
-    parser.add_argument("--threads", type=_count, default=1, metavar="T", help="torch threads of a process (default 1)")
+    parser.add_argument("--gpus-per-scorer", type=_share, default=0.0, metavar="F", help="GPU share of each actor")
+    parser.add_argument(
+        "--threads", type=_positive, default=1, metavar="T", help="torch threads of a process (default 1)"
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
     parser.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: CSV on stdout)")
@@ -155,6 +158,22 @@ def _ranked(scores: ChannelScores, keep: Any) -> pd.DataFrame:
 
 
 def _count(text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a whole number >= 0")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a whole number >= 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < math.inf or (share > 1 and share != int(share)):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a number >= 0, above 1 only whole numbers")
+    return share

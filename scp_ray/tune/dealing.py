@@ -26,18 +26,21 @@ class Task(NamedTuple):
 
 
 class Dealer:
-    """Deals lots of equal pieces, one lot after the other, to workers that each do what they are given in order."""
+    """Deals lots of like pieces, one lot after the other, to workers that each do what they are given in order."""
 
     def __init__(self) -> None:
-        self._lot = 0
+        self._lot, self._kind = 0, ""
         self._left: deque[int] = deque()  # dealt to nobody yet
         self._open: set[int] = set()
         self._queues: dict[Hashable, deque[Task]] = {}
         self._began: dict[Hashable, float] = {}  # when a worker began the first piece of its queue
         self._times: deque[float] = deque(maxlen=RECENT)
 
-    def start(self, pieces: Sequence[int]) -> None:
-        """A new lot."""
+    def start(self, pieces: Sequence[int], kind: str = "") -> None:
+        """A new lot; what a piece takes is known from lots of the same kind."""
+        if kind != self._kind:
+            self._kind = kind
+            self._times.clear()
         self._lot += 1
         self._left, self._open = deque(pieces), set(pieces)
 
@@ -70,11 +73,12 @@ class Dealer:
         """Whether the answer is wanted: the first one to a piece of this lot."""
         queue = self._queues[worker]
         queue.remove(task)
-        self._times.append(now - self._began[worker])
-        self._began[worker] = now
-        wanted = task.lot == self._lot and task.piece in self._open
-        if wanted:
-            self._open.discard(task.piece)
+        began, self._began[worker] = self._began[worker], now
+        if task.lot != self._lot:
+            return False
+        self._times.append(now - began)
+        wanted = task.piece in self._open
+        self._open.discard(task.piece)
         return wanted
 
     def lost(self, worker: Hashable) -> None:

@@ -115,7 +115,7 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def ray_at(address: str | None) -> Iterator[None]:
+def ray_at(address: str | None, **options: Any) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     try:
         ray.init(
@@ -123,6 +123,7 @@ def ray_at(address: str | None) -> Iterator[None]:
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            **options,
         )
     except ConnectionError as error:
         raise ResourceError(
