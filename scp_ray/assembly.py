@@ -65,7 +65,13 @@ def layer_scores(
     """Scores of a layer by the trial's criterion; in this process, unless ``score`` knows others."""
     criterion = config.criterion.seeded(config.seed)
     train = place(data.splits["train"], device)
-    batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
+    batches = scoring_batches(
+        train,
+        criterion.batch_size,
+        order=criterion.order,
+        last_batch=criterion.last_batch,
+        scope=criterion.scope,
+    )
     attributes, rows = train.attributes[:, config.pick.positions(data.attribute_names)].cpu(), batches.order
     units = {name: code for code, name in enumerate(dict.fromkeys(train.unit))}
     return score_channels(
