@@ -15,7 +15,8 @@ from benchmarks.measure import arguments, in_turns, tell
 from scp_ray.assembly import build_learner
 from scp_ray.config import TrialConfig
 from scp_ray.data.batches import scoring_batches
-from scp_ray.tune.scorers import HERE, Scorers
+from scp_ray.tune.pool import HERE
+from scp_ray.tune.scorers import Scorers
 from scp_ray.tune.sweep import ray_at
 
 

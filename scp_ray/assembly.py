@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from scp_ray.data.batches import TrainFeed, place, scoring_batches
+from scp_ray.criteria.base import Criterion
+from scp_ray.data.batches import FixedBatches, TrainFeed, place, scoring_batches
 from scp_ray.loop.picking import score_channels
 from scp_ray.loop.rounds import PrunePlan, kept_channels
 from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.methods.base import all_needs
 from scp_ray.modes import drawing_from
-from scp_ray.parts import ChannelScores, FairnessData, Learner, Network, PrunableLayer, TrainPlan
+from scp_ray.parts import ChannelScores, FairnessData, Learner, Network, PrunableLayer, Split, TrainPlan
 from scp_ray.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -53,6 +54,17 @@ def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
     return PrunePlan(k, config.rounds, config.fine_tune, config.stop, level=config.pick.level, mask_bias=bias)
 
 
+def batches_of(criterion: Criterion, train: Split) -> FixedBatches:
+    """What the criterion scores on."""
+    return scoring_batches(
+        train,
+        criterion.batch_size,
+        order=criterion.order,
+        last_batch=criterion.last_batch,
+        scope=criterion.scope,
+    )
+
+
 def layer_scores(
     config: TrialConfig,
     data: FairnessData,
@@ -65,13 +77,7 @@ def layer_scores(
     """Scores of a layer by the trial's criterion; in this process, unless ``score`` knows others."""
     criterion = config.criterion.seeded(config.seed)
     train = place(data.splits["train"], device)
-    batches = scoring_batches(
-        train,
-        criterion.batch_size,
-        order=criterion.order,
-        last_batch=criterion.last_batch,
-        scope=criterion.scope,
-    )
+    batches = batches_of(criterion, train)
     attributes, rows = train.attributes[:, config.pick.positions(data.attribute_names)].cpu(), batches.order
     units = {name: code for code, name in enumerate(dict.fromkeys(train.unit))}
     return score_channels(

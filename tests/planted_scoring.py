@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -62,8 +62,21 @@ class Raises(Noted):
         raise ScoreError(f"no batch can be scored in {Path(self.folder).name}.")
 
 
+@dataclass(frozen=True)
+class SteadyWhole(SNNL):
+    """Four channels are a block, and every block takes a moment and leaves a file."""
+
+    BLOCK_CHANNELS: ClassVar[int] = 4
+    folder: str = ""
+
+    def block_scores(self, maps: Tensor, group: Tensor) -> Tensor:
+        (Path(self.folder) / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        time.sleep(0.5)
+        return super().block_scores(maps, group)
+
+
 def processes(folder: Path) -> Sequence[int]:
-    """Which scorer began each batch, in the order of beginning."""
+    """Which scorer began each batch or block, in the order of beginning."""
     begun = [path.name.split("-") for path in folder.iterdir() if "-" in path.name]
     ids = [int(process) for process, _ in sorted(begun, key=lambda parts: int(parts[1]))]
     return [process for process in ids if process != os.getpid()]

@@ -17,13 +17,13 @@ import ray
 import torch
 import yaml
 from miniature import SPACE, TRIAL, same_ledgers
-from planted_scoring import Noted, OneHangs, Raises, Steady, processes
+from planted_scoring import Noted, OneHangs, Raises, Steady, SteadyWhole, processes
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 
-from scp_ray.assembly import build_learner
+from scp_ray.assembly import batches_of, build_learner
 from scp_ray.backbones.layers import find_layer
 from scp_ray.config import TrialConfig
 from scp_ray.config.identity import resolve
@@ -31,14 +31,15 @@ from scp_ray.criteria.base import Criterion
 from scp_ray.criteria.random import Random
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.criteria.taylor import GapTaylor
-from scp_ray.data.batches import FixedBatches, scoring_batches
+from scp_ray.data.batches import FixedBatches
 from scp_ray.errors import ScoreError
 from scp_ray.ledger import Ledger
 from scp_ray.loop.rounds import apply_channel_mask_
 from scp_ray.parts import Learner, PrunableLayer
-from scp_ray.tune import scorers as scorers_file
+from scp_ray.tune import pool
+from scp_ray.tune.pool import HERE
 from scp_ray.tune.record import record_base, record_trial
-from scp_ray.tune.scorers import HERE, Scorers
+from scp_ray.tune.scorers import Scorers
 
 pytestmark = pytest.mark.ray
 
@@ -65,7 +66,7 @@ class Scored(NamedTuple):
     layer: PrunableLayer
 
     def batches(self, criterion: Criterion) -> FixedBatches:
-        return scoring_batches(CONFIG.dataset.load().splits["train"], criterion.batch_size)
+        return batches_of(criterion, CONFIG.dataset.load().splits["train"])
 
     def locally(self, criterion: Criterion, group: Tensor | None = None) -> Tensor:
         return criterion.score(self.learner, self.layer, self.batches(criterion), group=group)
@@ -132,6 +133,19 @@ def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster: Cluster, m
         wait_for(lambda process=process: gone(process))
 
 
+def test_all_samples_as_one_batch_give_the_bits_of_one_process(cluster: Cluster, model: Scored) -> None:
+    """12 batches of maps, then 4 blocks of 16 channels."""
+    scorers, criterion = Scorers(CONFIG, 2), SNNL(batch_size=SIZE, scope="dataset")
+    try:
+        for group in (None, labellings(21)):
+            scores = model.by(scorers, criterion, group)
+            assert torch.equal(scores, model.locally(criterion, group))
+        assert not torch.equal(scores, model.locally(SNNL(batch_size=SIZE), group))
+        assert sum(scorers.tally.values()) == 2 * (12 + 4) and HERE not in scorers.tally
+    finally:
+        scorers.close()
+
+
 def test_a_scorer_is_killed_and_its_batches_are_dealt_again(cluster: Cluster, model: Scored, tmp_path: Path) -> None:
     """kill -9 while it is at a batch, twice; another process takes its place and does part of the next scoring."""
     scorers, criterion = Scorers(CONFIG, 2), Steady(batch_size=SIZE, folder=str(tmp_path))
@@ -160,7 +174,7 @@ def test_a_scorer_is_killed_and_its_batches_are_dealt_again(cluster: Cluster, mo
 def test_without_any_scorer_left_the_trial_scores_itself(
     cluster: Cluster, model: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(scorers_file, "REPLACEMENTS", 0)
+    monkeypatch.setattr(pool, "REPLACEMENTS", 0)
     scorers, criterion = Scorers(CONFIG, 1), OneHangs(batch_size=SIZE, folder=str(tmp_path))
     killer = threading.Thread(
         target=lambda: (wait_for(lambda: bool(processes(tmp_path))), os.kill(processes(tmp_path)[0], signal.SIGKILL))
@@ -193,12 +207,20 @@ def test_a_slow_scorer_holds_nobody_back(cluster: Cluster, model: Scored, tmp_pa
         scorers.close()
 
 
-def test_a_node_is_lost_while_it_scores(cluster: Cluster, model: Scored, tmp_path: Path) -> None:
-    """Three nodes; the head is taken, so the scorers are on the other two, of which one goes without notice."""
+@pytest.mark.parametrize("kind", [Steady, SteadyWhole])
+def test_a_node_is_lost_while_it_scores(
+    cluster: Cluster, model: Scored, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[Criterion]
+) -> None:
+    """Three nodes; the head is taken, so the scorers are on the other two, of which one goes without notice.
+
+    Maps of all samples that lay on it are made again; those of the first layer are too large to be kept elsewhere.
+    """
+    whole = {"scope": "dataset"} if kind is SteadyWhole else {}
+    model, plain = model._replace(layer=model.learner.layers[0]), SNNL(batch_size=SIZE, **whole)  # type: ignore[arg-type]
     taken = placement_group([{"CPU": 4}])
     ray.get(taken.ready())
     nodes = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
-    scorers, criterion = Scorers(CONFIG, 2), Steady(batch_size=SIZE, folder=str(tmp_path))
+    scorers, criterion = Scorers(CONFIG, 2), kind(batch_size=SIZE, folder=str(tmp_path), **whole)  # type: ignore[call-arg]
     try:
         cluster.wait_for_nodes()
 
@@ -210,8 +232,9 @@ def test_a_node_is_lost_while_it_scores(cluster: Cluster, model: Scored, tmp_pat
         remover.start()
         scores = [model.by(scorers, criterion) for _ in range(3)]
         remover.join()
-        assert all(torch.equal(each, model.locally(SNNL(batch_size=SIZE))) for each in scores)
-        assert len(nodes) == 1 and HERE not in scorers.tally
+        assert all(torch.equal(each, model.locally(plain)) for each in scores)
+        assert len(nodes) == 1 and HERE not in scorers.tally and "is lost" in caplog.text
+        assert ("are lost with their node, and made again" in caplog.text) == (kind is SteadyWhole)
     finally:
         scorers.close()
         remove_placement_group(taken)
@@ -240,7 +263,7 @@ class Trial:
         learner = build_learner(CONFIG, data, {})
         criterion = Noted(batch_size=SIZE, folder=folder)
         self.scorers = Scorers(CONFIG, 3)
-        batches = scoring_batches(data.splits["train"], SIZE)
+        batches = batches_of(criterion, data.splits["train"])
         scores = [self.scorers.score(criterion, learner, learner.layers[-1], batches) for _ in range(2)]
         assert torch.equal(scores[0], scores[1])
         return os.getpid(), dict(self.scorers.tally)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import ray
 import torch
+from ray.exceptions import ObjectLostError
 from torch import Tensor
 
-from scp_ray.assembly import build_learner
+from scp_ray.assembly import batches_of, build_learner
 from scp_ray.config import TrialConfig
 from scp_ray.config.identity import data_identity
-from scp_ray.criteria.base import BatchwiseCriterion
-from scp_ray.data.batches import FixedBatches, place, scoring_batches
+from scp_ray.criteria.base import BatchwiseCriterion, DatasetwiseCriterion
+from scp_ray.data.batches import FixedBatches, place
 from scp_ray.devices import choose_device
 from scp_ray.errors import DataError
 from scp_ray.ledger.definition import data_key
@@ -47,6 +48,13 @@ class Request:
     criterion: BatchwiseCriterion
     layer: PrunableLayer
     weights: list[Any]  # of one reference to the state dict; in a list Ray leaves it to be fetched once a process
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Batches whose maps were on a node that is gone."""
+
+    batches: tuple[int, ...]
 
 
 def data_seen(config: TrialConfig, data: FairnessData) -> tuple[str, str]:
@@ -94,6 +102,20 @@ class Scorer:
         self._prepare(request)
         return criterion.part(self._learner, request.layer, self._batches(criterion)[index], group)
 
+    def maps(self, request: Request, index: int, blocks: Sequence[slice]) -> tuple[Any, ...]:
+        """The maps of one batch, (n, c, D) for each block of channels, after a None that says they are there."""
+        criterion = request.criterion
+        assert isinstance(criterion, DatasetwiseCriterion)
+        self._prepare(request)
+        return None, *cut(criterion.maps(self._learner, request.layer, self._batches(criterion)[index]), blocks)
+
+    def block(self, request: Request, parts: Sequence[Any], group: list[Any]) -> Tensor | Lost:
+        """``block_scores`` of one block; ``group`` is one reference to the codes (R, N)."""
+        assert isinstance(request.criterion, DatasetwiseCriterion)
+        torch.set_num_threads(1)
+        (rows,) = as_tensors({"rows": ray.get(group[0])}).values()
+        return block_scores(request.criterion, parts, rows, self._device)
+
     def _prepare(self, request: Request) -> None:
         """The request's weights, and as many threads as keep the bits.
 
@@ -108,5 +130,30 @@ class Scorer:
             self._loaded = weights
 
     def _batches(self, criterion: BatchwiseCriterion) -> FixedBatches:
-        train = place(self._data.splits["train"], self._device)
-        return scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
+        return batches_of(criterion, place(self._data.splits["train"], self._device))
+
+
+def cut(maps: Tensor, blocks: Sequence[slice]) -> list[np.ndarray]:
+    """(n, C, D) to (n, c, D) for each block of channels, each in memory of its own."""
+    return [maps[:, channels].contiguous().numpy() for channels in blocks]
+
+
+def block_scores(
+    criterion: DatasetwiseCriterion, parts: Sequence[Any], group: Tensor, device: torch.device
+) -> Tensor | Lost:
+    """``criterion.block_scores`` of a block's maps, from references to those of every batch, (n, c, D) in order.
+
+    Only the block itself, at most ``BLOCK_BYTES``, is memory of this process; the parts are mapped one by one.
+    """
+    block, start, lost = torch.empty(0), 0, []
+    for index, reference in enumerate(parts):
+        try:
+            (part,) = as_tensors({"maps": ray.get(reference)}).values()
+        except ObjectLostError:
+            lost.append(index)
+            continue
+        if not len(block):  # as a MapFile lays it out: the maps of one channel lie together
+            block = torch.empty(part.shape[1], group.shape[1], part.shape[2])
+        block[:, start : start + len(part)] = part.transpose(0, 1)
+        start += len(part)
+    return Lost(tuple(lost)) if lost else criterion.block_scores(block.transpose(0, 1).to(device), group)

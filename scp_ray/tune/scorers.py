@@ -1,59 +1,38 @@
-"""A trial's scorers: Ray actors that share its scoring batches, for as long as the trial runs.
+"""A trial's scorers: Ray actors that share its scoring, for as long as the trial runs.
 
-Batches are dealt whole, and what they say is put together in their order, so the scores are the same, bit for bit,
-however many scorers there are, whichever of them die, and whoever is slow.
+Batches are dealt whole, and what they say is put together in their order; where all samples are one batch, blocks of
+channels are. So the scores are the same, bit for bit, however many scorers there are, whichever of them die, and
+whoever is slow.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayError, RaySystemError, RayTaskError
-from ray.util import get_current_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from torch import Tensor
 
 from scp_ray.assembly import State
 from scp_ray.config import TrialConfig
-from scp_ray.criteria.base import BatchwiseCriterion, Criterion
+from scp_ray.criteria.base import BatchwiseCriterion, Criterion, DatasetwiseCriterion
 from scp_ray.data.batches import FixedBatches
 from scp_ray.modes import evaluating
 from scp_ray.parts import Learner, PrunableLayer
 from scp_ray.terminal import Progress, silent
-from scp_ray.tune.dealing import IN_FLIGHT, Dealer, Task
-from scp_ray.tune.scorer import Request, Scorer, Setup, as_arrays, data_seen
+from scp_ray.tune.pool import Asked, Pool
+from scp_ray.tune.scorer import Lost, Request, Scorer, Setup, as_arrays, block_scores, cut, data_seen
 
-POLL_S = 0.5
-PATIENCE_S = 60.0  # without a scorer that is ready; then batches are scored here until one is
-REPLACEMENTS = 3  # of each scorer, in a trial's life
-STAGE = "scoring"
-HERE = "this process"
+ROUNDS = 4  # of maps that are lost and made again
 
 log = logging.getLogger(__name__)
-Ask = Callable[[Any, int], Any]  # an actor and a piece to a reference
-
-
-class _Actor:
-    """A scorer as the pool sees it."""
-
-    def __init__(self, handle: Any, place: int) -> None:
-        self.handle, self.place = handle, place
-        self.name = f"scorer {place}"
-        self.process = ""  # its node and process id, once it is ready
 
 
 class Scorers:
-    """Up to ``count`` actors, started by the first scoring; ``close`` ends them.
-
-    Inside a Tune trial they take the bundles of its placement group that come after its own; elsewhere each asks for
-    one CPU. Those that have not got their place yet are waited for by nobody.
-    """
+    """Up to ``count`` actors, started by the first scoring; ``close`` ends them."""
 
     def __init__(
         self,
@@ -75,16 +54,21 @@ class Scorers:
             threads: torch threads of the trial.
             device: auto, cpu or cuda: of actors that are given a GPU; others use the CPU.
             gpus: GPU share of each actor.
-            progress: told of the batches that are done.
+            progress: told of what is done.
         """
         self._config, self._count, self._bases = config, count, bases
-        self._threads, self._device, self._gpus, self._progress = threads, device, gpus, progress
+        self._threads, self._device, self._gpus = threads, device, gpus
         self._setup: Setup | None = None
-        self._actors: list[_Actor] = []
-        self._asked: dict[Any, tuple[_Actor, Task | None]] = {}  # by reference; None: to be ready
-        self._dealer = Dealer()
-        self._replaced: Counter[int] = Counter()
-        self.tally: Counter[str] = Counter()  # batches scored by each
+        self._pool = Pool(count, gpus, progress)
+
+    @property
+    def tally(self) -> Counter[str]:
+        """Batches and blocks scored by each process."""
+        return self._pool.tally
+
+    def close(self) -> None:
+        """End every actor."""
+        self._pool.close()
 
     def score(
         self,
@@ -103,109 +87,76 @@ class Scorers:
         if not self._count or not isinstance(criterion, BatchwiseCriterion) or not len(batches):
             return criterion.score(learner, layer, batches, group=group)
         rows = batches.split.attributes[:, 0].cpu()[batches.order][None] if group is None else group.cpu()
-        slices = [
-            part.clone(memory_format=torch.contiguous_format) for part in torch.split(rows, batches.batch_size, 1)
-        ]
         self._open()
         request = Request(criterion, layer, [ray.put(as_arrays(learner.state_dict()))])
-
-        def here(index: int) -> Any:
-            with evaluating(learner):
-                return criterion.part(learner, layer, batches[index], slices[index])
-
-        parts = self._run(len(slices), lambda actor, index: actor.part.remote(request, index, slices[index]), here)
-        scores = criterion.combined(parts, torch.cat(slices, 1))
+        with evaluating(learner):
+            if isinstance(criterion, DatasetwiseCriterion) and criterion.scope == "dataset":
+                scores = self._whole(criterion, request, learner, batches, rows)
+            else:
+                scores = self._batchwise(criterion, request, learner, batches, rows)
         return scores[0] if group is None else scores
 
-    def close(self) -> None:
-        """End every actor. The pool may be used again; then new ones are started."""
-        actors, self._actors, self._asked, self._dealer = self._actors, [], {}, Dealer()
-        for actor in actors:
-            ray.kill(actor.handle)
-
     def _open(self) -> None:
-        """Start the actors, where they are not there."""
         if self._setup is None:
             bases = {name: as_arrays(state) for name, state in self._bases().items()}
             seen = data_seen(self._config, self._config.dataset.load())
             self._setup = Setup(self._config, [ray.put(bases)], seen, self._threads, self._device, self._gpus)
-        if not self._actors:
-            self._replaced.clear()
-            group = get_current_placement_group()
-            count = self._count if group is None else min(self._count, group.bundle_count - 1)
-            for place in range(1, count + 1):
-                self._start(place)
+        self._pool.open(Scorer, self._setup)
 
-    def _start(self, place: int) -> None:
-        group, options = get_current_placement_group(), {}
-        if group is not None:
-            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, place)
-        remote = ray.remote(Scorer).options(num_cpus=1, num_gpus=self._gpus, max_restarts=0, **options)
-        actor = _Actor(remote.remote(self._setup), place)
-        self._actors.append(actor)
-        self._asked[actor.handle.open.remote()] = actor, None
+    def _batchwise(
+        self, criterion: BatchwiseCriterion, request: Request, learner: Learner, batches: FixedBatches, rows: Tensor
+    ) -> Tensor:
+        """(R, C) from what each batch says."""
+        whole = torch.contiguous_format  # a view would be sent with all that it is a view of
+        slices = [part.clone(memory_format=whole) for part in torch.split(rows, batches.batch_size, 1)]
+        parts = self._pool.run(
+            "scoring",
+            range(len(slices)),
+            lambda actor, index: Asked(actor.part.remote(request, index, slices[index])),
+            lambda index: criterion.part(learner, request.layer, batches[index], slices[index]),
+        )
+        return criterion.combined([parts[index] for index in range(len(slices))], rows)
 
-    def _run(self, pieces: int, ask: Ask, here: Callable[[int], Any]) -> list[Any]:
-        """The answers to all pieces, in order."""
-        answers: dict[int, Any] = {}
-        self._dealer.start(range(pieces))
-        ready_at = time.monotonic()
-        while self._dealer.missing:
-            now = time.monotonic()
-            for name in self._dealer.hanging(now):
-                self._lose(next(actor for actor in self._actors if actor.name == name), "it has answered nothing")
-            ready = [actor for actor in self._actors if actor.process]
-            alone = not self._actors or now - ready_at > PATIENCE_S
-            if ready:
-                ready_at, alone = now, False
-            elif alone:
-                self._score_here(here, answers)
-            for _ in range(IN_FLIGHT):
-                for actor in ready:
-                    if (task := self._dealer.take(actor.name, now)) is not None:
-                        self._asked[ask(actor.handle, task.piece)] = actor, task
-            self._collect(answers, timeout_s=0 if alone else POLL_S)
-            self._progress(STAGE, pieces - self._dealer.missing, pieces)
-        return [answers[index] for index in range(pieces)]
+    def _whole(
+        self, criterion: DatasetwiseCriterion, request: Request, learner: Learner, batches: FixedBatches, rows: Tensor
+    ) -> Tensor:
+        """(R, C) from all maps: made batch by batch, kept in the object store, scored by blocks of channels."""
+        layer, device = request.layer, next(learner.parameters()).device
+        one = FixedBatches(batches.split, batches.order[:1], 1)[0]
+        size = criterion.maps(learner, layer, one).shape[2]
+        blocks = criterion.blocks(layer.channels, len(batches.order), size)
+        maps: dict[int, list[Any]] = {}  # references by batch, one a block
+        scores: dict[int, Tensor] = {}
+        group = [ray.put(rows.numpy())]
 
-    def _collect(self, answers: dict[int, Any], *, timeout_s: float) -> None:
-        """Take the next answer, where one comes in time."""
-        ready = ray.wait([*self._asked], timeout=timeout_s)[0] if self._asked else []
-        for reference in ready:
-            actor, task = self._asked.pop(reference)
-            try:
-                answer = ray.get(reference)
-            except RayTaskError as error:
-                if isinstance(error.cause, RayError) and not isinstance(error.cause, RaySystemError):
-                    self._lose(actor, error.cause)
-                elif task is None or self._dealer.answered(actor.name, task, time.monotonic()):
-                    raise error.cause from error  # the scoring's own: anybody would have met it
-            except RayError as error:
-                self._lose(actor, error)
-            else:
-                if task is None:
-                    actor.process = answer
-                elif self._dealer.answered(actor.name, task, time.monotonic()):
-                    answers[task.piece] = answer
-                    self.tally[actor.process] += 1
+        def ask_maps(actor: Any, index: int) -> Asked:
+            done, *parts = actor.maps.options(num_returns=1 + len(blocks)).remote(request, index, blocks)
+            return Asked(done, parts)
 
-    def _score_here(self, here: Callable[[int], Any], answers: dict[int, Any]) -> None:
-        if not self.tally[HERE]:
-            log.warning("no scorer is there, so the trial's own process scores.")
-        task = self._dealer.take(HERE, time.monotonic())
-        if task is not None:
-            answer = here(task.piece)
-            if self._dealer.answered(HERE, task, time.monotonic()):
-                answers[task.piece] = answer
-                self.tally[HERE] += 1
+        def ask_scores(actor: Any, block: int) -> Asked:
+            return Asked(actor.block.remote(request, parts_of(block), group))
 
-    def _lose(self, actor: _Actor, why: object) -> None:
-        """What the actor was at is dealt again, and another takes its place, but for a few times only."""
-        log.warning("%s (%s) is lost; its batches are dealt again: %s", actor.name, actor.process or "not ready", why)
-        self._actors.remove(actor)
-        self._asked = {reference: asked for reference, asked in self._asked.items() if asked[0] is not actor}
-        self._dealer.lost(actor.name)
-        ray.kill(actor.handle)
-        self._replaced[actor.place] += 1
-        if self._replaced[actor.place] <= REPLACEMENTS:
-            self._start(actor.place)
+        def maps_here(index: int) -> list[Any]:
+            return [ray.put(part) for part in cut(criterion.maps(learner, layer, batches[index]), blocks)]
+
+        def scores_here(block: int) -> Tensor | Lost:
+            return block_scores(criterion, parts_of(block), rows, device)
+
+        def parts_of(block: int) -> list[Any]:
+            return [maps[index][block] for index in range(len(batches))]
+
+        for _ in range(ROUNDS):
+            maps |= self._pool.run("maps", [i for i in range(len(batches)) if i not in maps], ask_maps, maps_here)
+            left = [block for block in range(len(blocks)) if block not in scores]
+            lost: set[int] = set()
+            for block, answer in self._pool.run("scoring all samples", left, ask_scores, scores_here).items():
+                if isinstance(answer, Lost):
+                    lost.update(answer.batches)
+                else:
+                    scores[block] = answer
+            if len(scores) == len(blocks):
+                return criterion.combined_blocks([scores[block] for block in range(len(blocks))])
+            log.warning("the maps of %d batches are lost with their node, and made again.", len(lost))
+            maps = {index: parts for index, parts in maps.items() if index not in lost}
+        log.warning("maps are lost again and again, so the trial's own process scores.")
+        return criterion.score(learner, layer, batches, group=rows)
