@@ -39,6 +39,7 @@ from scp_ray.parts import Learner, PrunableLayer
 from scp_ray.tune import pool
 from scp_ray.tune.pool import HERE
 from scp_ray.tune.record import record_base, record_trial
+from scp_ray.tune.scorer import block_scores
 from scp_ray.tune.scorers import Scorers
 
 pytestmark = pytest.mark.ray
@@ -144,6 +145,42 @@ def test_all_samples_as_one_batch_give_the_bits_of_one_process(cluster: Cluster,
         assert sum(scorers.tally.values()) == 2 * (12 + 4) and HERE not in scorers.tally
     finally:
         scorers.close()
+
+
+@ray.remote(num_cpus=1)
+class Measured:
+    """A process that scores a block of 13,000 samples and watches its own private memory meanwhile."""
+
+    def private(self) -> int:
+        status = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("RssAnon:")).split()[1]) * 1024
+
+    def score(self, parts: list[Any], group: Tensor) -> tuple[Any, int]:
+        torch.set_num_threads(1)
+        before, peak, done = self.private(), [0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.01):
+                peak[0] = max(peak[0], self.private())
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        scores = block_scores(SNNL(scope="dataset"), parts, group, torch.device("cpu"))
+        done.set()
+        watcher.join()
+        return scores, peak[0] - before
+
+
+@pytest.mark.slow
+def test_a_block_of_13000_samples_takes_less_than_a_gigabyte(cluster: Cluster) -> None:
+    """16 channels of 8 x 8 pixels, in parts of 130 samples: 53 MB of maps, where all pairs are 1.4 GB a channel."""
+    draw = torch.Generator().manual_seed(0)
+    parts = [ray.put(torch.randn(130, 16, 64, generator=draw).numpy()) for _ in range(100)]
+    actor = Measured.remote()
+    scores, added = ray.get(actor.score.remote(parts, torch.arange(13_000)[None] % 2))
+    assert scores.shape == (1, 16)
+    assert 53e6 < added < 1e9
+    ray.kill(actor)
 
 
 def test_a_scorer_is_killed_and_its_batches_are_dealt_again(cluster: Cluster, model: Scored, tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ class Scorer:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._loaded: Any = None
+        self._loaded = ""  # which weights; not the reference, which would keep them in the object store
 
     def open(self) -> str:
         """Be ready; returns "node:process id". Raises DataError where the data is not the trial's."""
@@ -124,10 +124,10 @@ class Scorer:
         """
         torch.set_num_threads(self._setup.threads if request.criterion.differentiates else 1)
         weights = request.weights[0]
-        if self._loaded != weights:
-            self._loaded = None
+        if self._loaded != weights.hex():
+            self._loaded = ""
             load_masked_state_(self._learner, as_tensors(ray.get(weights)))
-            self._loaded = weights
+            self._loaded = weights.hex()
 
     def _batches(self, criterion: BatchwiseCriterion) -> FixedBatches:
         return batches_of(criterion, place(self._data.splits["train"], self._device))
