@@ -250,14 +250,17 @@ def test_a_node_is_lost_while_it_scores(
 ) -> None:
     """Three nodes; the head is taken, so the scorers are on the other two, of which one goes without notice.
 
-    Maps of all samples that lay on it are made again; those of the first layer are too large to be kept elsewhere.
+    Maps of all samples that lay on it are made again: four channels of 32 images of the first layer are 131 kB, too
+    large to be kept elsewhere.
     """
-    whole = {"scope": "dataset"} if kind is SteadyWhole else {}
-    model, plain = model._replace(layer=model.learner.layers[0]), SNNL(batch_size=SIZE, **whole)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"batch_size": SIZE}
+    if kind is SteadyWhole:
+        options = {"batch_size": 32, "scope": "dataset"}
+    model, plain = model._replace(layer=model.learner.layers[0]), SNNL(**options)
     taken = placement_group([{"CPU": 4}])
     ray.get(taken.ready())
     nodes = [cluster.add_node(num_cpus=1, include_dashboard=False) for _ in range(2)]
-    scorers, criterion = Scorers(CONFIG, 2), kind(batch_size=SIZE, folder=str(tmp_path), **whole)  # type: ignore[call-arg]
+    scorers, criterion = Scorers(CONFIG, 2), kind(folder=str(tmp_path), **options)  # type: ignore[call-arg]
     try:
         cluster.wait_for_nodes()
 
