@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from scp_ray.data.batches import TrainFeed, place, scoring_batches
+from scp_ray.criteria.base import Criterion
+from scp_ray.data.batches import FixedBatches, TrainFeed, place, scoring_batches
 from scp_ray.errors import ResourceError
 from scp_ray.loop.picking import score_channels
 from scp_ray.loop.rounds import PrunePlan, kept_channels
@@ -15,13 +18,14 @@ from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.methods.base import all_needs
 from scp_ray.modes import drawing_from
-from scp_ray.parts import ChannelScores, FairnessData, Learner, Network, PrunableLayer, TrainPlan
+from scp_ray.parts import ChannelScores, FairnessData, Learner, Network, PrunableLayer, Split, TrainPlan
 from scp_ray.seeds import derive_seed
 
 if TYPE_CHECKING:
     from scp_ray.config import TrialConfig
 
 State = dict[str, Any]
+BatchScores = Callable[..., Tensor]  # as Criterion.score, with the criterion as first argument
 
 
 def build_learner(config: TrialConfig, data: FairnessData, bases: Mapping[str, State]) -> Learner:
@@ -51,16 +55,33 @@ def prune_plan(config: TrialConfig, layer: PrunableLayer) -> PrunePlan:
     return PrunePlan(k, config.rounds, config.fine_tune, config.stop, level=config.pick.level, mask_bias=bias)
 
 
-def local_scores(
-    config: TrialConfig, data: FairnessData, device: torch.device, learner: Learner, layer: PrunableLayer
+def batches_of(criterion: Criterion, train: Split) -> FixedBatches:
+    """What the criterion scores on."""
+    return scoring_batches(
+        train,
+        criterion.batch_size,
+        order=criterion.order,
+        last_batch=criterion.last_batch,
+        scope=criterion.scope,
+    )
+
+
+def layer_scores(
+    config: TrialConfig,
+    data: FairnessData,
+    device: torch.device,
+    learner: Learner,
+    layer: PrunableLayer,
+    *,
+    score: BatchScores | None = None,
 ) -> ChannelScores:
-    """Scores of a layer by the trial's criterion, in this process.
+    """Scores of a layer by the trial's criterion; in this process, unless ``score`` knows others.
 
     Raises ResourceError where memory does not take a scoring batch.
     """
     criterion = config.criterion.seeded(config.seed)
     train = place(data.splits["train"], device)
-    batches = scoring_batches(train, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
+    batches = batches_of(criterion, train)
     attributes, rows = train.attributes[:, config.pick.positions(data.attribute_names)].cpu(), batches.order
     units = {name: code for code, name in enumerate(dict.fromkeys(train.unit))}
     try:
@@ -74,6 +95,7 @@ def local_scores(
             attributes=attributes[rows],
             unit=torch.tensor([units[name] for name in train.unit])[rows],
             spare=(~kept_channels(learner, layer)).nonzero().flatten(),
+            score=None if score is None else partial(score, criterion),
         )
     except torch.OutOfMemoryError as error:
         raise ResourceError(

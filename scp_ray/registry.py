@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from scp_ray.errors import UnknownNameError
 
 T = TypeVar("T")
+LATER = {"later": True}  # metadata of a field that came later, whose default means what was done before
 
 
 class Registry(Generic[T]):
@@ -62,7 +63,14 @@ class Registry(Generic[T]):
 
 
 def spec_of(plugin: Any) -> dict[str, Any]:
-    """A plug-in as plain data: its name and every field, e.g. ``{"name": "snnl", "temperature": "auto"}``."""
-    fields = {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin)}
+    """A plug-in as plain data: its name and every field, e.g. ``{"name": "snnl", "temperature": "auto"}``.
+
+    A field that came later is left out where it has its default: records and ids of before hold.
+    """
+    fields = {field.name: getattr(plugin, field.name) for field in dataclasses.fields(plugin) if _counts(plugin, field)}
     inner = {name: spec_of(value) for name, value in fields.items() if hasattr(value, "plugin_name")}
     return {"name": plugin.plugin_name} | copy.deepcopy(fields) | inner
+
+
+def _counts(plugin: Any, field: dataclasses.Field[Any]) -> bool:
+    return not field.metadata.get("later") or getattr(plugin, field.name) != field.default

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from scp_ray.assembly import State, build_learner, local_scores, prune_plan, train_feed
+from scp_ray.assembly import State, build_learner, layer_scores, prune_plan, train_feed
 from scp_ray.backbones.layers import find_layer
 from scp_ray.data.batches import eval_batches, place
 from scp_ray.devices import peak_memory_mb
@@ -170,7 +170,7 @@ def run_trial(
     steps = prune_steps(
         learner,
         layer,
-        score=score or partial(local_scores, config, data, device),
+        score=score or partial(layer_scores, config, data, device),
         train=train_feed(config, config.fine_tune, data, device),
         val=eval_batches(place(data.splits["val"], device)),
         plan=prune_plan(config, layer),

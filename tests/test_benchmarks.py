@@ -22,6 +22,11 @@ ROOT = Path(__file__).parents[1]
         ("saliency", ["--samples", "4", "--few", "2", "--size", "32"], [{"peak_gb", "ratio", "image_ms"}]),
         ("data_build", ["--count", "100"], [{"build_images_s", "cores_decode_images_s", "ratio"}]),
         ("data_training", ["--steps", "1", "--batch", "4", "--size", "32"], [{"pipeline_images_s", "ratio"}]),
+        (
+            "scorers",
+            ["--samples", "16", "--size", "32", "--batch", "4", "--repeats", "1"],
+            [{"one_s", "two_s", "ratio"}],
+        ),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),
         ("trials", ["--trials", "12"], [{"command_s", "trials_s", "driver_kb_per_trial"}]),

@@ -12,7 +12,7 @@ from miniature import TRIAL
 from torch import Tensor, nn
 
 from scp_ray import assembly
-from scp_ray.assembly import build_learner, local_scores
+from scp_ray.assembly import build_learner, layer_scores
 from scp_ray.backbones.layers import find_layer
 from scp_ray.config import TrialConfig, resolve
 from scp_ray.config.identity import scores_id
@@ -156,7 +156,7 @@ def test_labels_and_units_go_with_their_images(monkeypatch: pytest.MonkeyPatch) 
         return ChannelScores(torch.zeros(64))
 
     monkeypatch.setattr(assembly, "score_channels", listen)
-    assembly.local_scores(config, data, torch.device("cpu"), model, find_layer(model.layers, -1))
+    assembly.layer_scores(config, data, torch.device("cpu"), model, find_layer(model.layers, -1))
     assert torch.equal(heard["label"], torch.cat([batch.label for batch in heard["seen"]]))
     assert torch.equal(heard["attributes"][:, 0], torch.cat([batch.group for batch in heard["seen"]]))
     images, train = torch.cat([batch.image for batch in heard["seen"]]), data.splits["train"].image.float() / 255
@@ -304,7 +304,7 @@ def test_attributes_go_with_their_images() -> None:
     model = build_learner(config, data, {})
     layer = find_layer(model.layers, -1)
     by_name = replace(config, pick=Pick(attributes=("tone",)))
-    plain, named = (local_scores(each, data, torch.device("cpu"), model, layer).scores for each in (config, by_name))
+    plain, named = (layer_scores(each, data, torch.device("cpu"), model, layer).scores for each in (config, by_name))
     assert torch.equal(plain, named)
 
 

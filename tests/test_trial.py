@@ -186,8 +186,8 @@ def test_a_finished_trial_is_told_again_and_left_alone(undisturbed: Path) -> Non
 def test_first_scores_are_made_once_for_all_arms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two arms that differ in pr_c share the base's scores; the second one scores in round 2 alone."""
     ledger = record_all(trial(), tmp_path)
-    other, scored, original = trial(pr_c=0.2), [], record.local_scores
-    monkeypatch.setattr(record, "local_scores", lambda *given: scored.append(1) or original(*given))
+    other, scored, original = trial(pr_c=0.2), [], record.layer_scores
+    monkeypatch.setattr(record, "layer_scores", lambda *a, **k: scored.append(1) or original(*a, **k))
     record_all(other, tmp_path)
     assert len(scored) == 1
     assert len(list(ledger.base_folder(other.base_id).glob("scores/*.parquet"))) == 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from scp_ray import __version__, signals
-from scp_ray.cli import data, doctor, ls, report, status, sweep, track, trial
+from scp_ray.cli import data, doctor, ls, report, score, status, sweep, track, trial
 from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
 
@@ -17,6 +17,7 @@ _COMMANDS = {
     "status": status,
     "report": report,
     "track": track,
+    "score": score,
     "data": data,
     "ls": ls,
     "doctor": doctor,

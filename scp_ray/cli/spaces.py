@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from scp_ray.config import SweepConfig
+    from scp_ray.data.base import DataSet
 
 
 WAIT_S = 900.0
@@ -54,14 +55,19 @@ def prepare_data(config: SweepConfig, *, decode: bool = True) -> None:
 
     Raises DataError where a data set cannot be used.
     """
+    for data_set in config.data_sets():
+        prepare_data_set(data_set, decode=decode)
+
+
+def prepare_data_set(data_set: DataSet, *, decode: bool = True) -> None:
+    """``prepare_data`` of one."""
     from scp_ray.terminal import Counter
 
-    for data_set in config.data_sets():
-        progress = Counter("images")
-        if decode:
-            data_set.build(progress)
-        for note in data_set.health(progress).notes():
-            print(f"{data_set.plugin_name}: {note}", file=sys.stderr)
+    progress = Counter("images")
+    if decode:
+        data_set.build(progress)
+    for note in data_set.health(progress).notes():
+        print(f"{data_set.plugin_name}: {note}", file=sys.stderr)
 
 
 def command_line(options: argparse.Namespace, command: str, *more: str) -> str:

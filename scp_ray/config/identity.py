@@ -16,6 +16,7 @@ from typing import Any
 from scp_ray.backbones.base import Backbone
 from scp_ray.backbones.layers import find_layer
 from scp_ray.config.trial import TrialConfig
+from scp_ray.criteria.base import Criterion
 from scp_ray.data.base import DataSet
 from scp_ray.errors import ConfigError
 from scp_ray.methods.base import Method, all_needs
@@ -99,7 +100,7 @@ def base_identity(config: TrialConfig) -> dict[str, Any]:
 def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[str, Any]:
     """What decides a trial: its base, and how it is pruned and fine-tuned."""
     identity = base_identity(config) | {
-        "criterion": spec_of(config.criterion),
+        "criterion": _criterion_identity(config.criterion),
         "layer": layer.name if k else None,  # the control without pruning has no layer
         "k": k,
         "mask": config.mask,
@@ -114,7 +115,7 @@ def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
     """Names the first scores of a base model: all arms with this criterion and layer share them."""
     picked = config.pick.identity(config.dataset.attribute_names)
     return _digest(
-        {"criterion": spec_of(config.criterion.seeded(config.seed)), "layer": layer.name}
+        {"criterion": _criterion_identity(config.criterion.seeded(config.seed)), "layer": layer.name}
         | ({"pick": picked} if picked else {})
     )
 
@@ -122,6 +123,12 @@ def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
 def _plan_identity(plan: TrainPlan, *, own_loss: bool = True) -> dict[str, Any]:
     fields = asdict(plan if own_loss else replace(plan, loss="native"))
     return {key: value for key, value in fields.items() if AS_BEFORE.get(key) != value}
+
+
+def _criterion_identity(criterion: Criterion) -> dict[str, Any]:
+    """Where all samples are one batch, how many go forward at a time decides nothing."""
+    batching = {"batch_size", "order", "last_batch"} if criterion.scope == "dataset" else set()
+    return {key: value for key, value in spec_of(criterion).items() if key not in batching}
 
 
 def _method_identity(method: Method) -> dict[str, Any]:

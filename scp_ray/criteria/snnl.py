@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -11,10 +11,12 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from scp_ray.activations import layer_output
-from scp_ray.criteria.base import BatchwiseCriterion, register
+from scp_ray.criteria.base import DatasetwiseCriterion, register
 from scp_ray.errors import ScoreError
 from scp_ray.maths.snnl import snnl_scores
+from scp_ray.maths.snnl_tiled import snnl_scores_tiled
 from scp_ray.parts import Batch, Learner, PrunableLayer
+from scp_ray.registry import LATER
 
 
 class _Scored(NamedTuple):
@@ -26,8 +28,8 @@ class _Scored(NamedTuple):
 
 @register("snnl")
 @dataclass(frozen=True)
-class SNNL(BatchwiseCriterion):
-    """Paper, Eq. 1, averaged over batches; low = the channel's maps separate the groups."""
+class SNNL(DatasetwiseCriterion):
+    """Paper, Eq. 1, averaged over batches, or over all samples as one; low = the channel's maps separate the groups."""
 
     distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
     temperature: Annotated[float, Gt(0)] | Literal["auto"] = "auto"
@@ -35,6 +37,7 @@ class SNNL(BatchwiseCriterion):
     batch_size: Annotated[int, Ge(2)] = 128
     order: Literal["permuted", "table"] = "permuted"
     last_batch: Literal["half", "drop"] = "half"
+    scope: Literal["batch", "dataset"] = field(default="batch", metadata=LATER)
 
     def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> _Scored:
         """``snnl_scores`` of the batch; a batch that cannot tell the groups apart is left out."""
@@ -65,8 +68,24 @@ class SNNL(BatchwiseCriterion):
             )
         return (total / used[:, None]).float()
 
+    def block_scores(self, maps: Tensor, group: Tensor) -> Tensor:
+        """``snnl_scores_tiled`` of all samples."""
+        if not all(_tells_groups_apart(row) for row in group):
+            raise ScoreError(
+                "the samples do not hold two groups with at least one pair in one of them, so no channel can be "
+                "scored; check the data set's groups."
+            )
+        return self._whole(maps, group)
+
+    def _whole(self, maps: Tensor, group: Tensor) -> Tensor:
+        return snnl_scores_tiled(
+            maps, group, distance=self.distance, temperature=self.temperature, self_pair=self.self_pair
+        ).cpu()
+
     def offset(self, group: Tensor, sizes: Sequence[int]) -> Tensor:
         """The score of a constant map: it depends on the groups' shares of each batch alone."""
+        if self.scope == "dataset":
+            return self._whole(torch.zeros(group.shape[1], 1, 1), group.cpu()).float()
         total, used = torch.zeros(len(group), dtype=torch.float64), torch.zeros(len(group))
         for part in torch.split(group.cpu(), list(sizes), 1):
             usable = torch.tensor([_tells_groups_apart(row) for row in part])

@@ -41,6 +41,8 @@ class _OnePass(BatchwiseCriterion):
     that needs a group to answer is given the batch's own.
     """
 
+    differentiates = True
+
     def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> _Passed:
         """One forward and backward pass."""
         return _pass(learner, layer, batch)

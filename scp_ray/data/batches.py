@@ -126,11 +126,23 @@ class FixedBatches:
     batch_size: int
 
     def __iter__(self) -> Iterator[Batch]:
-        for raw in _raw_batches(self.split, torch.split(self.order, self.batch_size)):
-            yield Batch(raw.image.float().div_(255), raw.label, raw.attributes[:, 0], raw.attributes)
+        return map(_batch, _raw_batches(self.split, torch.split(self.order, self.batch_size)))
+
+    def __getitem__(self, index: int) -> Batch:
+        rows, device = torch.split(self.order, self.batch_size)[index], self.split.label.device
+        return _batch(_Raw(*(_brought(part, rows, device) for part in _parts(self.split))))
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Of every batch, in order."""
+        return [len(rows) for rows in torch.split(self.order, self.batch_size)]
+
+
+def _batch(raw: _Raw) -> Batch:
+    return Batch(raw.image.float().div_(255), raw.label, raw.attributes[:, 0], raw.attributes)
 
 
 def eval_batches(split: Split, batch_size: int = 256) -> FixedBatches:
@@ -144,18 +156,24 @@ def scoring_batches(
     *,
     order: Literal["permuted", "table"] = "permuted",
     last_batch: Literal["half", "drop"] = "half",
+    scope: Literal["batch", "dataset"] = "batch",
 ) -> FixedBatches:
     """The batches that channels are scored on; ``scoring_order`` says which rows."""
-    return FixedBatches(split, scoring_order(len(split), batch_size, order=order, last_batch=last_batch), batch_size)
+    rows = scoring_order(len(split), batch_size, order=order, last_batch=last_batch, scope=scope)
+    return FixedBatches(split, rows, batch_size)
 
 
-def scoring_order(count: int, batch_size: int, *, order: str = "permuted", last_batch: str = "half") -> Tensor:
+def scoring_order(
+    count: int, batch_size: int, *, order: str = "permuted", last_batch: str = "half", scope: str = "batch"
+) -> Tensor:
     """Rows (M,) to score on, M <= count: one fixed permutation, the same for every seed and arm.
 
     ``table`` keeps the table's order. A short last batch counts from half the size on ("half") or never ("drop");
-    the only batch always counts.
+    the only batch always counts. Of the ``dataset`` as one batch every row counts, in the table's order.
     """
     rows = torch.arange(count)
+    if scope == "dataset":
+        return rows
     if order == "permuted":
         rows = torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed(0, "scoring")))
     left = count % batch_size

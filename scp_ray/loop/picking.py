@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 
 from scp_ray.criteria.base import Criterion
+from scp_ray.data.batches import FixedBatches
 from scp_ray.errors import ConfigError
 from scp_ray.maths.null import p_values, permuted_groups
 from scp_ray.maths.ranks import combined_p, combined_rank
@@ -85,6 +86,7 @@ def score_channels(
     attributes: Tensor,
     unit: Tensor,
     spare: Tensor,
+    score: Callable[..., Tensor] | None = None,
 ) -> ChannelScores:
     """Scores, and p-values where significance counts, in one pass over the batches.
 
@@ -94,13 +96,15 @@ def score_channels(
         attributes: (N, A) of them: those that count.
         unit: (N,) codes of what belongs together (lesions): permuted as one.
         spare: channels that are out of the running: those already pruned.
+        score: takes the place of ``criterion.score`` and is called as that is.
     """
+    score = score or criterion.score
     if pick.rule == "lowest" and attributes.shape[1] == 1 and not pick.attributes:
-        return ChannelScores(criterion.score(learner, layer, batches))
+        return ChannelScores(score(learner, layer, batches))
     codes = list(attributes.cpu().T)
     rows = [_labellings(label.cpu(), groups, unit.cpu(), pick, index) for index, groups in enumerate(codes)]
-    sizes: list[int] = []
-    every = criterion.score(learner, layer, _counted(batches, sizes), group=torch.cat(rows))
+    sized, sizes = _sized(batches)
+    every = score(learner, layer, sized, group=torch.cat(rows))
     scores = torch.split(every, [len(part) for part in rows])
     observed = torch.stack([part[0] for part in scores])
     combined = observed[0]
@@ -111,6 +115,14 @@ def score_channels(
     centred = [part - criterion.offset(labels, sizes) for part, labels in zip(scores, rows, strict=True)]
     p = torch.stack([p_values(part[0], part[1:], spare=spare) for part in centred])
     return ChannelScores(combined, combined_p(p))
+
+
+def _sized(batches: Iterable[Batch]) -> tuple[Iterable[Batch], Sequence[int]]:
+    """The batches and their sizes: known at once, or noted while they go by."""
+    if isinstance(batches, FixedBatches):
+        return batches, batches.sizes
+    sizes: list[int] = []
+    return _counted(batches, sizes), sizes
 
 
 def _counted(batches: Iterable[Batch], sizes: list[int]) -> Iterator[Batch]:

@@ -140,6 +140,7 @@ def _score(criterion: Criterion, train: Loader, device: torch.device, learner: L
     loader = train
     if isinstance(train, DataLoader) and not isinstance(train.dataset, IterableDataset):
         count = len(train.dataset)  # type: ignore[arg-type]
-        rows = scoring_order(count, criterion.batch_size, order=criterion.order, last_batch=criterion.last_batch)
-        loader = DataLoader(train.dataset, criterion.batch_size, sampler=rows.tolist(), collate_fn=train.collate_fn)
+        size, last_batch = criterion.batch_size, criterion.last_batch
+        rows = scoring_order(count, size, order=criterion.order, last_batch=last_batch, scope=criterion.scope)
+        loader = DataLoader(train.dataset, size, sampler=rows.tolist(), collate_fn=train.collate_fn)
     return criterion.score(learner, layer, _batches(loader, device=device))

@@ -28,7 +28,7 @@ RELEASED_EPSILON = 1e-9
 # were measured at 128 x 512 x 8 x 8, by tests/test_snnl.py. Larger blocks were not faster: they leave the cache.
 BLOCK_ELEMENTS = 2**20
 FEW_LABELLINGS = 4  # more of them are scored by matrix products
-_SMALLEST_SUM = 1e-280  # of exponentials: below it they lose digits
+SMALLEST_SUM = 1e-280  # of exponentials: below it they lose digits
 _AT_ONCE = 32  # labellings of one product
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
@@ -60,7 +60,7 @@ def snnl_scores(
         ValueError: wrong shapes, values or options.
         ScoreError: under "exclude", no sample has a partner of its own group.
     """
-    maps, labellings = _checked(features, groups, distance, temperature, self_pair)
+    maps, labellings = checked(features, groups, distance, temperature, self_pair)
     samples, channels, size = maps.shape
     block = max(1, BLOCK_ELEMENTS // (samples * max(samples, size)))
     parts = []
@@ -73,9 +73,10 @@ def snnl_scores(
     return scores if groups.ndim == 2 else scores[0]
 
 
-def _checked(
+def checked(
     features: Tensor, groups: Tensor, distance: str, temperature: float | str, self_pair: str
 ) -> tuple[Tensor, Tensor]:
+    """Features as (N, C, D) and groups as (R, N) on their device. Raises ValueError."""
     if features.ndim not in (3, 4) or not features.is_floating_point():
         raise ValueError(f"features must be float (N, C, H, W) or (N, C, D), got {tuple(features.shape)}.")
     if groups.ndim not in (1, 2) or groups.shape[-1] != features.shape[0]:
@@ -97,7 +98,24 @@ def _pair_logits(maps: Tensor, distance: str, temperature: float | str) -> Tenso
     """(N, c, D) to (c, N, N): minus distance over T, the diagonal holding the sample's own pair.
 
     In float64: with a T small against the distances an exponent runs into the thousands, where float32 keeps
-    only three digits of it. Each channel is scaled to one before squaring, so that nothing overflows.
+    only three digits of it.
+    """
+    rows, zero, scale = scaled_maps(maps, distance)
+    pairs = _squared_distances(rows)
+    if zero is not None:
+        # half the squared distance of the unit maps is 1 - cos; taken from the cosine, a small angle drowns in
+        # rounding, which the "auto" temperature would then blow up
+        pairs.div_(2)
+        # an all-zero map has cosine 0 with everything, itself included, as in the released code
+        pairs.masked_fill_(zero[:, :, None] | zero[:, None, :], 1.0)
+    return pairs.mul_(-_inverse_temperature(pairs, temperature, scale))
+
+
+def scaled_maps(maps: Tensor, distance: str) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """(N, c, D) to float64 rows (c, N, D) whose distances count, each channel scaled to one so that nothing overflows.
+
+    With them, for the cosine, which maps are zero, (c, N): the others are unit maps. For the squared distance, what
+    each channel was divided by, (c, 1, 1).
     """
     rows = maps.transpose(0, 1).double()
     largest = _positive(rows.abs().amax((1, 2), keepdim=True))
@@ -105,19 +123,10 @@ def _pair_logits(maps: Tensor, distance: str, temperature: float | str) -> Tenso
     if distance == "cosine":
         rows = rows / _positive(rows.abs().amax(2, keepdim=True))
         rows = rows / _positive(rows.norm(dim=2, keepdim=True))
-        zero = (rows == 0).all(2)
-        # half the squared distance of the unit maps is 1 - cos; taken from the cosine, a small angle drowns in
-        # rounding, which the "auto" temperature would then blow up
-        pairs = _squared_distances(_centred(rows)).div_(2)
-        # an all-zero map has cosine 0 with everything, itself included, as in the released code
-        pairs.masked_fill_(zero[:, :, None] | zero[:, None, :], 1.0)
-        scale = None
-    else:
-        rows = _centred(rows)
-        spread = _positive(rows.abs().amax((1, 2), keepdim=True))
-        pairs = _squared_distances(rows / spread)
-        scale = spread * largest
-    return pairs.mul_(-_inverse_temperature(pairs, temperature, scale))
+        return _centred(rows), (rows == 0).all(2), None
+    rows = _centred(rows)
+    spread = _positive(rows.abs().amax((1, 2), keepdim=True))
+    return rows / spread, None, spread * largest
 
 
 def _centred(rows: Tensor) -> Tensor:
@@ -141,10 +150,20 @@ def _inverse_temperature(pairs: Tensor, temperature: float | str, scale: Tensor 
         samples = pairs.shape[1]
         off_diagonal = pairs.sum((1, 2), keepdim=True) - pairs.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]
         mean = off_diagonal / (samples * (samples - 1))
-        return torch.where(mean > 0, 1 / _positive(mean), 0.0)
+        return inverse_of_mean(mean)
+    return inverse_of_fixed(float(temperature), scale)
+
+
+def inverse_of_mean(mean: Tensor) -> Tensor:
+    """1 / T of the "auto" temperature; 0 where all distances are."""
+    return torch.where(mean > 0, 1 / _positive(mean), 0.0)
+
+
+def inverse_of_fixed(temperature: float, scale: Tensor | None) -> Tensor | float:
+    """1 / T in units of the distances of ``scaled_maps``, never infinite."""
     if scale is None:
-        return min(1 / max(float(temperature), 1e-300), _STEEPEST)
-    return (scale / math.sqrt(float(temperature))).square().clamp(max=_STEEPEST)
+        return min(1 / max(temperature, 1e-300), _STEEPEST)
+    return (scale / math.sqrt(temperature)).square().clamp(max=_STEEPEST)
 
 
 def _positive(x: Tensor) -> Tensor:
@@ -183,7 +202,7 @@ def _all_at_once(logits: Tensor, labellings: Tensor, self_pair: str) -> Tensor:
             lost = torch.zeros(len(rows), dtype=torch.bool, device=own.device)
         else:
             scores = torch.where(paired, torch.log1p(other / own), 0.0).sum(1) / paired.sum(0)
-            lost = (paired & ((own < _SMALLEST_SUM) | (other < _SMALLEST_SUM)).any(0)).any(0) | ~paired.any(0)
+            lost = (paired & ((own < SMALLEST_SUM) | (other < SMALLEST_SUM)).any(0)).any(0) | ~paired.any(0)
         scores = scores.T
         for row in lost.nonzero().flatten():
             scores[row] = _block_scores(logits, rows[row], self_pair)
@@ -203,9 +222,14 @@ def _block_scores(logits: Tensor, groups: Tensor, self_pair: str) -> Tensor:
         return (torch.logaddexp(own, other) - numerator).mean(1)
     paired = same.sum(1) > 1
     if not paired.any():
-        raise ScoreError(
-            f"none of the {len(groups)} samples has another one of its own group, so Eq. 1 is not defined; "
-            "use a larger batch or self_pair='numerator_only'."
-        )
+        raise no_pair(len(groups))
     # -log(own / (own + other)) = log(1 + other / own): exact also where the groups are far apart
     return softplus(other[:, paired] - own[:, paired]).mean(1)
+
+
+def no_pair(samples: int) -> ScoreError:
+    """What is raised where no sample has a partner."""
+    return ScoreError(
+        f"none of the {samples} samples has another one of its own group, so Eq. 1 is not defined; "
+        "use a larger batch or self_pair='numerator_only'."
+    )

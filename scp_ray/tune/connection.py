@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError
@@ -18,7 +19,7 @@ ANSWER_S = 10.0
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, **options: Any) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     guard_token(create=not address)
     try:
@@ -29,6 +30,7 @@ def connected(address: str | None) -> Iterator[None]:
                 include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                **options,
             )
     except AuthenticationError as error:
         raise ResourceError(

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from scp_ray.assembly import State, local_scores
+from scp_ray.assembly import BatchScores, State, layer_scores
 from scp_ray.config import ResolvedTrial, TrialConfig
 from scp_ray.config.identity import base_id as id_of_base
 from scp_ray.config.identity import data_identity, scores_id, with_method
@@ -55,7 +55,7 @@ def _record_base(
     data = _load(config, ledger)
     is_vanilla = isinstance(config.method, Vanilla)
     reference = None if is_vanilla else _vanilla_report(config, ledger)
-    bases = _needed_states(config, ledger)
+    bases = needed_states(config, ledger)
     events = train_base(
         config, device=device, bases=bases, reference=reference, resume=states.load(), micro_batches=micro_batches
     )
@@ -77,15 +77,17 @@ def record_trial(
     device: torch.device,
     checkpoint_s: float = 600,
     keep_model: bool = True,
+    score: BatchScores | None = None,
 ) -> Iterator[Row]:
     """Yield the row of each round: those in the ledger first, then each new one as soon as it is committed.
 
     Rows that are there come too, because a worker may have died between a commit and its report. The trial's base
-    models have to be in the ledger. Memory that does not take a batch is met as by ``record_base``.
+    models have to be in the ledger. ``score`` takes the place of scoring in this process. Memory that does not take a
+    batch is met as by ``record_base``.
     """
     last_told = -1
     try:
-        for row in _record_trial(trial, ledger, device, checkpoint_s, keep_model):
+        for row in _record_trial(trial, ledger, device, checkpoint_s, keep_model, score):
             last_told = row["round"]
             yield row
         return
@@ -93,7 +95,7 @@ def record_trial(
         if not error.can_be_cut:
             raise
     _give_memory_back(device)
-    again = _record_trial(trial, ledger, device, checkpoint_s, keep_model, micro_batches=SECOND_TRY)
+    again = _record_trial(trial, ledger, device, checkpoint_s, keep_model, score, micro_batches=SECOND_TRY)
     yield from (row for row in again if row["round"] > last_told)
 
 
@@ -109,6 +111,7 @@ def _record_trial(
     device: torch.device,
     checkpoint_s: float,
     keep_model: bool,
+    score: BatchScores | None,
     micro_batches: int = 1,
 ) -> Iterator[Row]:
     config, data = trial.config, _load(trial.config, ledger)
@@ -127,11 +130,11 @@ def _record_trial(
         config,
         BaseModel(ledger.base_state(trial.base_id), ledger.base_report(trial.base_id, data.num_classes)),
         device=device,
-        bases=_needed_states(config, ledger),
+        bases=needed_states(config, ledger),
         reference=vanilla,
         history=_standings(trial, rows),
         resume=resume,
-        score=partial(_shared_scores, trial, ledger, data, device),
+        score=partial(_shared_scores, trial, ledger, data, device, score),
         micro_batches=micro_batches,
     )
     for event in events:
@@ -191,21 +194,23 @@ def _shared_scores(
     ledger: Ledger,
     data: FairnessData,
     device: torch.device,
+    score: BatchScores | None,
     learner: Learner,
     layer: PrunableLayer,
 ) -> ChannelScores:
     """Scores of the unpruned base are made once and shared by all arms; later ones are the trial's own."""
     if not bool(kept_channels(learner, layer).all()):
-        return local_scores(trial.config, data, device, learner, layer)
+        return layer_scores(trial.config, data, device, learner, layer, score=score)
     name = scores_id(trial.config, layer)
     scores = ledger.scores(trial.base_id, name)
     if scores is None:
-        scores = local_scores(trial.config, data, device, learner, layer)
+        scores = layer_scores(trial.config, data, device, learner, layer, score=score)
         ledger.save_scores(trial.base_id, name, scores)
     return scores
 
 
-def _needed_states(config: TrialConfig, ledger: Ledger) -> dict[str, State]:
+def needed_states(config: TrialConfig, ledger: Ledger) -> dict[str, State]:
+    """Weights of the base models that the trial's method needs, by its plug-in name."""
     needed = {method.plugin_name: with_method(config, method) for method in all_needs(config.method)}
     return {name: ledger.base_state(id_of_base(base)) for name, base in needed.items()}
 

@@ -147,6 +147,8 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle]
         gpus=bundles[0]["GPU"],
         checkpoint_s=60 * config.checkpoint_minutes,
         keep_models=config.keep_models != "none",
+        scorers=config.resources.scorers,
+        gpus_per_scorer=config.resources.gpus_per_scorer,
     )
 
     bases = frozenset(job.id for job in plan.to_do if job.trial is None)  # all that Ray has to carry along

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from ray import tune
 
+from scp_ray.config import ResolvedTrial
 from scp_ray.devices import choose_device, reset_peak_memory
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import Row, rows_done
 from scp_ray.tune import worker
-from scp_ray.tune.record import record_base, record_trial
+from scp_ray.tune.record import needed_states, record_base, record_trial
+from scp_ray.tune.scorers import Scorers
 from scp_ray.tune.space import Job
 
 
@@ -32,6 +34,8 @@ class WorkOrder:
     gpus: float
     checkpoint_s: float
     keep_models: bool
+    scorers: int = 0
+    gpus_per_scorer: float = 0.0
 
 
 class SweepTrainable(tune.Trainable):  # type: ignore[misc]
@@ -94,13 +98,30 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
         reset_peak_memory(device)
         if job.trial is None:
             return iter([record_base(job.config, self._ledger, device=device, checkpoint_s=order.checkpoint_s)])
-        return record_trial(
-            job.trial,
-            self._ledger,
-            device=device,
-            checkpoint_s=order.checkpoint_s,
-            keep_model=order.keep_models,
+        return self._trial(job.trial, device)
+
+    def _trial(self, trial: ResolvedTrial, device: torch.device) -> Iterator[Row]:
+        """The trial's rows; its scorers end with them, or when this generator is closed."""
+        order, ledger = self._order, self._ledger
+        scorers = Scorers(
+            trial.config,
+            order.scorers,
+            bases=lambda: needed_states(trial.config, ledger),
+            threads=order.threads,
+            device=order.device,
+            gpus=order.gpus_per_scorer,
         )
+        try:
+            yield from record_trial(
+                trial,
+                ledger,
+                device=device,
+                checkpoint_s=order.checkpoint_s,
+                keep_model=order.keep_models,
+                score=scorers.score,
+            )
+        finally:
+            scorers.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: the state to resume from is in the ledger."""

@@ -1,0 +1,179 @@
+"""Score the channels of a layer of a trained model, and write them as a table: the lowest would be pruned first.
+
+Of weights in a sweep's folder (models/<trial_id>, bases/<base_id>) all else is known; other weights need --dataset, and
+--backbone and --method where they are not vgg11 and vanilla. What is named here counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scp_ray.cli.output import print_json
+from scp_ray.cli.spaces import prepare_data_set
+from scp_ray.cli.weights import Weights
+from scp_ray.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scp_ray.config import TrialConfig
+    from scp_ray.parts import ChannelScores
+
+PARTS = ("dataset", "backbone", "method", "criterion", "layer", "pick")
+DEFAULTS = {"backbone": "vgg11", "rounds": 0, "pr_c": 0.02}  # pr_c and rounds decide nothing here
+WRITERS: dict[str, Callable[[Any, Path], None]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``scp-ray score``."""
+    parser.add_argument("space", metavar="SPACE", nargs="?", help="take the first arm of a search space as a basis")
+    parser.add_argument("--weights", required=True, metavar="W", help="a file, or a model's folder in a sweep")
+    for name in PARTS:
+        parser.add_argument(f"--{name}", metavar="X", help=f"{name}: a name, or YAML such as '{{name: ..., a: b}}'")
+    parser.add_argument("--profile", metavar="P", help="a profile of SPACE")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="a.b=c",
+        help="override a path, e.g. --set trial.criterion.batch_size=64; may be repeated",
+    )
+    parser.add_argument("--scorers", type=_count, default=0, metavar="N", help="Ray actors (default 0: no Ray)")
+    parser.add_argument("--gpus-per-scorer", type=_share, default=0.0, metavar="F", help="GPU share of each actor")
+    parser.add_argument(
+        "--threads", type=_positive, default=1, metavar="T", help="torch threads of a process (default 1)"
+    )
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
+    parser.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: CSV on stdout)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the channels")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read everything, score, write."""
+    out = Path(options.out) if options.out else None
+    if out is not None and out.suffix not in WRITERS:
+        raise ConfigError(f"--out {out}: allowed are {' and '.join(WRITERS)}.")
+    weights = Weights.find(options.weights)
+    config = _config(options, weights)
+    prepare_data_set(config.dataset)
+    table, by = _table(options, weights, config)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[out.suffix](table, out)
+        print(f"Table: {out}", file=sys.stderr)
+    if options.json:
+        columns = table.astype(object).where(table.notna(), None)
+        print_json({"channels": columns.to_dict("records"), "batches": by} | ({"table": str(out)} if out else {}))
+    elif out is None:
+        table.to_csv(sys.stdout, index=False)
+    return 0
+
+
+def _config(options: argparse.Namespace, weights: Weights) -> TrialConfig:
+    """SPACE's first arm, or what the sweep knows of the weights, or the defaults; then what the options name."""
+    from scp_ray.config import SweepConfig, TrialConfig, read_space
+    from scp_ray.config.yaml import read_override, set_path
+
+    named = [f"trial.{name}={getattr(options, name)}" for name in PARTS if getattr(options, name) is not None]
+    if options.space:
+        raw = read_space(options.space, profile=options.profile, overrides=options.overrides)
+        known: dict[str, Any] = SweepConfig.from_dict(raw).resolved_arms()[0].trials[0].config.as_dict()
+    else:
+        if options.profile:
+            raise ConfigError("--profile needs a SPACE, whose profile it names.")
+        known, named = weights.config.as_dict() if weights.config else dict(DEFAULTS), [*options.overrides, *named]
+    data: dict[str, Any] = {"trial": known}
+    for override in named:
+        set_path(data, *read_override(override))
+    if unknown := [key for key in data if key != "trial"]:
+        raise ConfigError(f"--set {unknown[0]}: without a SPACE only paths below trial can be set.")
+    if "dataset" not in data["trial"]:
+        raise ConfigError(
+            "the weights lie in no sweep's folder, so nothing says which images to score on: name them by --dataset, "
+            "e.g. --dataset '{name: isic2019, root: DIR, image_size: 128}', or name a SPACE."
+        )
+    return TrialConfig.from_dict(data["trial"])
+
+
+def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -> tuple[pd.DataFrame, dict[str, int]]:
+    """A row per channel, and how many batches each process scored."""
+    import torch
+
+    from scp_ray.assembly import build_learner, layer_scores
+    from scp_ray.backbones.layers import find_layer
+    from scp_ray.devices import choose_device
+    from scp_ray.loop.rounds import kept_channels
+    from scp_ray.terminal import Counter
+
+    torch.set_num_threads(options.threads)
+    device = choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
+    config.pick.check(config.criterion, config.dataset.attribute_names)
+    data, bases = config.dataset.load(), weights.needed_by(config)
+    learner = build_learner(config, data, bases).to(device)
+    weights.load_(learner)
+    layer = find_layer(learner.layers, config.layer)
+    if not options.scorers:
+        scores = layer_scores(config, data, device, learner, layer)
+        return _ranked(scores, kept_channels(learner, layer)), {}
+    from scp_ray.tune.connection import connected
+    from scp_ray.tune.scorers import Scorers
+
+    scorers = Scorers(
+        config,
+        options.scorers,
+        bases=lambda: bases,
+        threads=options.threads,
+        device=options.device,
+        gpus=options.gpus_per_scorer,
+        progress=Counter("batches"),
+    )
+    with connected(options.address):
+        try:
+            scores = layer_scores(config, data, device, learner, layer, score=scorers.score)
+        finally:
+            scorers.close()
+    return _ranked(scores, kept_channels(learner, layer)), dict(scorers.tally)
+
+
+def _ranked(scores: ChannelScores, keep: Any) -> pd.DataFrame:
+    """Rank 1 goes first; channels that are pruned already have none."""
+    import pandas as pd
+
+    table = pd.DataFrame({"channel": range(len(keep)), "score": scores.scores.numpy()})
+    if scores.p is not None:
+        table["p"] = scores.p.double().numpy()
+    table["rank"] = table["score"][keep.numpy()].rank(method="first").astype("Int64")
+    table["kept"] = keep.numpy()
+    return table
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a whole number >= 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a whole number >= 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share < math.inf or (share > 1 and share != int(share)):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a number >= 0, above 1 only whole numbers")
+    return share

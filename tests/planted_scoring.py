@@ -1,0 +1,82 @@
+"""Criteria with planted trouble, in a file of their own: scorers import it by name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from scp_ray.criteria.snnl import SNNL
+from scp_ray.errors import ScoreError
+from scp_ray.parts import Batch, Learner, PrunableLayer
+
+
+@dataclass(frozen=True)
+class Noted(SNNL):
+    """Every batch leaves a file <process>-<n> in ``folder`` when it begins."""
+
+    folder: str = ""
+
+    def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> Any:
+        begun = Path(self.folder) / f"{os.getpid()}-{time.monotonic_ns()}"
+        begun.touch()
+        self.trouble()
+        return super().part(learner, layer, batch, group)
+
+    def trouble(self) -> None:
+        """None."""
+
+
+@dataclass(frozen=True)
+class Steady(Noted):
+    """Every batch takes a moment."""
+
+    def trouble(self) -> None:
+        time.sleep(0.3)
+
+
+@dataclass(frozen=True)
+class OneHangs(Noted):
+    """The first process that begins a batch never ends it."""
+
+    def trouble(self) -> None:
+        slow = Path(self.folder) / "slow"
+        with suppress(FileExistsError):
+            slow.symlink_to(str(os.getpid()))
+        if os.readlink(slow) == str(os.getpid()):
+            time.sleep(600)
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Raises(Noted):
+    """Every batch is an error, where it is scored."""
+
+    def trouble(self) -> None:
+        raise ScoreError(f"no batch can be scored in {Path(self.folder).name}.")
+
+
+@dataclass(frozen=True)
+class SteadyWhole(SNNL):
+    """Four channels are a block, and every block takes a moment and leaves a file."""
+
+    BLOCK_CHANNELS: ClassVar[int] = 4
+    folder: str = ""
+
+    def block_scores(self, maps: Tensor, group: Tensor) -> Tensor:
+        (Path(self.folder) / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+        time.sleep(0.5)
+        return super().block_scores(maps, group)
+
+
+def processes(folder: Path) -> Sequence[int]:
+    """Which scorer began each batch or block, in the order of beginning."""
+    begun = [path.name.split("-") for path in folder.iterdir() if "-" in path.name]
+    ids = [int(process) for process, _ in sorted(begun, key=lambda parts: int(parts[1]))]
+    return [process for process in ids if process != os.getpid()]
