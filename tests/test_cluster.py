@@ -80,7 +80,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         made.shutdown()
 
 
-def test_24_trials_survive_three_lost_nodes(undisturbed: Path, tmp_path: Path, cluster: Any) -> None:
+def test_24_trials_survive_five_lost_nodes(undisturbed: Path, tmp_path: Path, cluster: Any) -> None:
     """Without grace, while base models train, while trials do, and as one has just written; more often than a job may
     lose its worker otherwise. The ledger is that of one node that nobody disturbed."""
     root = tmp_path / "miniature"
