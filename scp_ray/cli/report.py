@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Figure and table of what the ledger holds so far."""
     from scp_ray.ledger import load_sweep
+    from scp_ray.ledger.files import write_bytes
     from scp_ray.report.figures.fate_curves import draw_fate_curves, save_figure
     from scp_ray.report.tables import caption, fate_points, fate_table, format_table
 
@@ -24,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     folder = sweep.ledger.root / "report"
     files = save_figure(draw_fate_curves(table, caption(sweep), fate_points(sweep)), folder / "fate-curves")
     table_path = folder / "fate-curves.csv"
-    table.to_csv(table_path, index=False)
+    write_bytes(table_path, table.to_csv(index=False).encode())
     if options.json:
         print_json({"table": table.to_dict("records"), "files": [str(path) for path in (*files, table_path)]})
         return 0

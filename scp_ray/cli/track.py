@@ -17,6 +17,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.errors import SweepHeldError
     from scp_ray.ledger import load_sweep
     from scp_ray.ledger.lease import living_driver
+    from scp_ray.tracking.copied import with_copies
     from scp_ray.tracking.mlflow import MLflowSink, replay
 
     sweep = load_sweep(options.dir)
@@ -26,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
             f"process {driver['pid']} on {driver['host']} runs this sweep and tells the tracker itself; wait for it."
         )
     uri = tracking_uri(sweep.ledger.root)
-    count = replay(sweep, MLflowSink(uri, sweep.ledger.root))
+    count = replay(sweep, with_copies(MLflowSink(uri, sweep.ledger.root), uri, sweep.ledger))
     print(
         f"{count} rows of {sweep.ledger.root} are in MLflow. Look: mlflow ui --backend-store-uri {uri}", file=sys.stderr
     )

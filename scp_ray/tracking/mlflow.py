@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -16,8 +15,9 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from scp_ray.errors import TrackingError
-from scp_ray.ledger import Sweep
+from scp_ray.ledger import Sink, Sweep
 from scp_ray.ledger.rows import CIRCUMSTANCES
+from scp_ray.places import AnyPath
 
 for _logger in ("mlflow.store.db.utils", "alembic"):
     logging.getLogger(_logger).setLevel(logging.WARNING)  # how a database is made interests nobody
@@ -30,7 +30,7 @@ _ID = "scp_ray.id"
 class MLflowSink:
     """A Sink that writes to an MLflow tracking store."""
 
-    def __init__(self, uri: str, root: Path) -> None:
+    def __init__(self, uri: str, root: AnyPath) -> None:
         self._uri, self._root = uri, root
         self._steps: dict[str, set[int]] = {}  # run id -> rounds it already has
         self._runs: dict[str, str] = {}  # trial or base id -> run id
@@ -106,7 +106,7 @@ class MLflowSink:
         return {metric.step for metric in self._client.get_metric_history(run_id, "val_f1")}
 
 
-def replay(sweep: Sweep, sink: MLflowSink) -> int:
+def replay(sweep: Sweep, sink: Sink) -> int:
     """Tell a sink everything that the ledger holds; returns the number of rows. Raises TrackingError."""
     try:
         return _replay(sweep, sink)
@@ -114,7 +114,7 @@ def replay(sweep: Sweep, sink: MLflowSink) -> int:
         raise TrackingError(f"MLflow did not take the ledger: {error}") from error
 
 
-def _replay(sweep: Sweep, sink: MLflowSink) -> int:
+def _replay(sweep: Sweep, sink: Sink) -> int:
     sink.open(sweep.definition)
     rows = sweep.bases.to_dict("records") + sweep.rounds.sort_values(["trial_id", "round"]).to_dict("records")
     for row in rows:

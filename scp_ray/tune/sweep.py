@@ -18,6 +18,7 @@ from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import define
 from scp_ray.ledger.files import write_json
 from scp_ray.ledger.lease import Lease
+from scp_ray.ledger.live import live_path
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.driver import LOST_WORKER_RETRIES, Driver, signals_go_to
@@ -153,7 +154,7 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundle: dict[str, flo
         tune.with_parameters(SweepTrainable, order=order), tune.PlacementGroupFactory([bundle])
     )
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
-    scratch = ledger.root / "logs" / "tune"  # Tune's own notes, never read: gone before and after each run
+    scratch = live_path(ledger.root, "logs", "tune")  # Tune's own notes, never read: gone before and after each run
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         tune.Tuner(
