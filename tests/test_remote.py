@@ -82,7 +82,12 @@ def test_what_names_no_place_is_refused(text: str | Path, words: str) -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["s3://AKIA:se/cr3t@bucket/a", "s3://AKIA:se/cr3t@bucket", "s3://bucket/a?secret=se/cr3t", "gs://se/cr3t@b/a?x=cr3t"],
+    [
+        "s3://AKIA:se/cr3t@bucket/a",
+        "s3://AKIA:se/cr3t@bucket",
+        "s3://bucket/a?secret=se/cr3t",
+        "gs://se/cr3t@b/a?x=cr3t",
+    ],
 )
 def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(LedgerError) as caught:
