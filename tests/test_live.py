@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stores import S3
@@ -82,7 +84,7 @@ def test_a_scratch_folder_of_somebody_else_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: Path
 ) -> None:
     monkeypatch.setattr(live.os, "getuid", lambda: 12345)
-    with pytest.raises(LedgerError, match="not yours.*SCP_RAY_SCRATCH"):
+    with pytest.raises(LedgerError, match=r"not yours.*SCP_RAY_SCRATCH"):
         live_path(remote.RemotePath("s3", "bucket/a"), "mlflow.db")
 
 
@@ -153,21 +155,58 @@ def test_a_damaged_copy_is_begun_anew(ledger: Ledger, content: bytes) -> None:
     assert numbers((ledger.root / "mlflow.db").read_bytes()) == [1]
 
 
-def test_a_slow_store_holds_nobody_up_and_copies_are_not_piled_up(s3: S3, ledger: Ledger) -> None:
-    """50 changes while one PUT takes a second: that copy, one of all that changed meanwhile, and the last one."""
+def test_a_slow_store_holds_nobody_up_and_copies_are_not_piled_up(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty changes while one copy is under way: that one, and one more of all that changed meanwhile."""
+    released, written, started = threading.Event(), [], threading.Semaphore(0)
+
+    def slow(path: AnyPath, content: bytes) -> None:
+        started.release()
+        assert released.wait(60), "whoever says that something has changed is held up by the copy"
+        written.append(content)
+
+    monkeypatch.setattr(live, "write_bytes", slow)
     database = LiveDatabase(ledger, "mlflow.db")
     database.open()
-    before = len(s3.requests())
-    with s3.trouble(delay_s=1, methods=["PUT"]):
-        started = time.monotonic()
-        for number in range(50):
-            put(database.path, number)
-            database.changed()
-        told = time.monotonic() - started
-        database.close()
-    puts = [line for line in s3.requests()[before:] if line.startswith("PUT")]
-    assert len(puts) <= 3 + told
-    assert numbers((ledger.root / "mlflow.db").read_bytes()) == [*range(50)]
+    put(database.path, 0)
+    database.changed()
+    assert started.acquire(timeout=60)
+    for number in range(1, 50):
+        put(database.path, number)
+        database.changed()
+    released.set()
+    database.close()
+    assert [len(numbers(content)) for content in written[:2]] == [1, 50]
+    assert len(written) <= 3
+
+
+def test_a_copy_is_made_after_every_row(ledger: Ledger) -> None:
+    class Table:
+        """A sink that keeps its rows in a database."""
+
+        def open(self, sweep: dict[str, Any]) -> None:
+            put(database.path, 0)
+
+        def round(self, row: dict[str, Any]) -> None:
+            put(database.path, row["round"])
+
+        def failed(self, failure: dict[str, Any]) -> None:
+            put(database.path, -1)
+
+        def close(self) -> None:
+            put(database.path, -2)
+
+    database, target = LiveDatabase(ledger, "mlflow.db"), ledger.root / "mlflow.db"
+    sink = Copied(Table(), database)
+    sink.open({})
+    until(lambda: target.exists() and numbers(target.read_bytes()) == [0])
+    sink.round({"round": 1})
+    until(lambda: numbers(target.read_bytes()) == [0, 1])
+    sink.failed({})
+    until(lambda: numbers(target.read_bytes()) == [0, 1, -1])
+    sink.close()
+    assert numbers(target.read_bytes()) == [0, 1, -1, -2]
 
 
 def test_a_store_out_of_order_is_told_at_the_end_and_costs_nothing_else(

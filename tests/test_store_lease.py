@@ -192,7 +192,7 @@ def test_a_store_out_of_order_costs_no_lease_and_says_nothing_of_it(
             time.sleep(0.5)
             with pytest.raises(StoreError):
                 holds(on_s3, mine.token)
-            with pytest.raises(LedgerError, match="503|Service Unavailable"):
+            with pytest.raises(LedgerError, match="Service Unavailable"):
                 Ledger(on_s3.parent, token=mine.token).check_lease()
         assert not mine.lost
         assert holds(on_s3, mine.token)
