@@ -2,8 +2,8 @@
 
 TROUBLE is a file. While it is there, {"status": 503} answers every request so, and {"status": 0} cuts the connection.
 "methods" and "match" (a part of the path) choose among requests, "times" says how many of them, "after" makes the
-request take effect first, "delay_s" slows it. Requests take effect one at a time: a condition is looked at and the
-object written in one step, as S3 does. Every request is noted in TROUBLE.log.
+request take effect first, "delay_s" slows it, "careless" ignores its conditions. Requests take effect one at a time: a
+condition is looked at and the object written in one step, as S3 does. Every request is noted in TROUBLE.log.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ class Troubled:
             asked = self._asked(environ)
             self._log.write(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}\n")
         time.sleep(asked.get("delay_s", 0))
+        if asked.get("careless"):
+            for condition in ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"):
+                environ.pop(condition, None)
         if "status" in asked:
             if asked.get("after"):
                 with self._turn:

@@ -137,12 +137,21 @@ def test_objects_are_written_found_and_deleted(folder: RemotePath) -> None:
 
 def test_what_another_process_writes_is_seen_at_once(folder: RemotePath) -> None:
     """No listing and no answer is kept: fsspec would, unless told otherwise."""
-    assert folder.glob("rounds/*") == []
-    code = f"from stores import *; import sys; (any_path({str(folder)!r}) / 'rounds' / 'a').create(b'1')"
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    assert folder.glob("rounds/*") == [folder / "rounds" / "a"]
-    assert (folder / "rounds" / "a").exists()
+    write(folder / "rounds" / "a", b"1")
+    assert [path.name for path in folder.glob("rounds/*")] == ["a"]
+    assert [path.name for path in (folder / "rounds").iterdir()] == ["a"]
+    version = (folder / "rounds" / "a").version()
+    code = f"""
+from scp_ray.places import any_path
+rounds = any_path({str(folder)!r}) / "rounds"
+assert rounds.__truediv__("b").create(b"2")
+assert (rounds / "a").exchange((rounds / "a").version(), b"11")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert [path.name for path in folder.glob("rounds/*")] == ["a", "b"]
+    assert (folder / "rounds" / "b").exists()
+    assert (folder / "rounds" / "a").version() != version
+    assert (folder / "rounds" / "a").read_bytes() == b"11"
 
 
 @pytest.mark.slow

@@ -199,6 +199,12 @@ def test_a_store_out_of_order_costs_no_lease_and_says_nothing_of_it(
     assert not on_s3.exists()
 
 
+def test_a_store_that_ignores_conditions_is_refused(s3: S3, on_s3: RemotePath) -> None:
+    with s3.trouble(careless=True), pytest.raises(LedgerError, match="ignores the conditions"), lease_on(on_s3):
+        pass
+    assert files_below(on_s3.parent) == set()
+
+
 def test_a_deleted_driver_file_ends_the_lease(on_s3: RemotePath) -> None:
     mine = StoreLease(on_s3)
     with mine:

@@ -130,7 +130,18 @@ class StoreLease(Lease):
         except (OSError, LedgerError) as error:
             raise LedgerError(f"cannot write {self.path}: {error}. {STORE_REMEDY}") from error
         self._version = version or ""
+        if version is not None:
+            self._check_conditions()
         return version is not None
+
+    def _check_conditions(self) -> None:
+        """A store that takes a write whose condition does not hold lets every driver in. Raises LedgerError."""
+        if self.path.create(b"{}") is not None or self.path.exchange('"0"', b"{}") is not None:
+            self.path.unlink()
+            raise LedgerError(
+                f"the object store of {self.path.parent} ignores the conditions of a write (If-None-Match, If-Match), "
+                "so two drivers of one sweep could not be kept apart. Choose another store, or a mounted folder."
+            )
 
     def _replace_dead(self) -> bool:
         try:
