@@ -10,6 +10,7 @@ ScpError
 ├── ResourceError       the machine or cluster cannot run it               exit code 3
 │   └── BatchTooLargeError  a training batch that memory does not take
 ├── LedgerError         the record on disk cannot be read or written       exit code 2
+│   └── StoreError          an object store refuses, or does not answer
 ├── TrackingError       the tracker did not take what it was told
 └── SweepHeldError      another driver holds the sweep                     exit code 4
 """
@@ -84,6 +85,10 @@ class LedgerError(ScpError):
     """A record on disk that cannot be read or written."""
 
     exit_code = 2
+
+
+class StoreError(LedgerError, OSError):
+    """An object store that refuses, or has not answered for long. An OSError too, as a disk's refusal is."""
 
 
 class TrackingError(ScpError):

@@ -9,6 +9,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 import torch
+from stores import S3, running_s3
 
 torch.set_num_threads(1)
 
@@ -20,6 +21,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCP_RAY_STORE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3-compatible server of this machine, which s3:// means from here on."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture(scope="session")

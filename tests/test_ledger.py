@@ -89,12 +89,6 @@ def test_json_that_is_no_object_is_a_ledger_error(tmp_path, content):
         read_json(path)
 
 
-@pytest.mark.parametrize("address", ["s3://bucket/sweeps", "gs://bucket"])
-def test_an_address_is_not_taken_for_a_folder(address):
-    with pytest.raises(LedgerError, match="local path"):
-        Ledger(address)
-
-
 def rounds_in(path: Path) -> list[tuple[int, str]]:
     table = pq.read_table(path)
     return list(zip(table["round"].to_pylist(), table["text"].to_pylist(), strict=True))

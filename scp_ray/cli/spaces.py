@@ -72,8 +72,10 @@ def prepare_data_set(data_set: DataSet, *, decode: bool = True) -> None:
 
 def command_line(options: argparse.Namespace, command: str, *more: str) -> str:
     """The command that asks for the same again, from any folder but for relative paths in --set."""
+    from scp_ray.places import any_path
+
     space = str(Path(options.space).absolute()) if Path(options.space).is_file() else options.space
-    words = ["scp-ray", command, space, "--out", str(Path(options.out).absolute())]
+    words = ["scp-ray", command, space, "--out", str(any_path(options.out).absolute())]
     words += ["--profile", options.profile] if options.profile else []
     for override in options.overrides:
         words += ["--set", override]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scp_ray.config import Arm
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
+    from scp_ray.places import AnyPath
     from scp_ray.tracking.background import Tracker
     from scp_ray.tune.space import Plan
 
@@ -42,14 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
     from scp_ray.ledger import Ledger
-    from scp_ray.ledger.lease import Lease
+    from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.tune.space import plan_jobs
 
     config = read_config(options)
+    ledger = Ledger(sweep_folder(options.out, config.name))  # before hours of decoding: it may name no place
     prepare_data(config, decode=not options.dry_run)
     arms = config.resolved_arms()
-    ledger = Ledger(sweep_folder(options.out, config.name))
     if options.dry_run:
         plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
         _tell_plan(plan, arms, config.keep_models)
@@ -58,11 +59,12 @@ def run(options: argparse.Namespace) -> int:
         return 0
     fresh = not ledger.root.exists()
     try:
-        with Lease(ledger.driver) as lease:
+        with lease_on(ledger.driver) as lease:
             return _run_held(options, config, arms, Ledger(ledger.root, token=lease.token), lease)
     finally:
-        if fresh and ledger.root.exists() and not any(ledger.root.iterdir()):
-            ledger.root.rmdir()  # refused before anything was written: leave no trace
+        root = ledger.root
+        if fresh and isinstance(root, Path) and root.exists() and not any(root.iterdir()):
+            root.rmdir()  # refused before anything was written: leave no trace
 
 
 def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
@@ -79,7 +81,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
         backbone.check_weights()
     if plan.to_do:
         console, fill = Console(plan), shlex.join(["scp-ray", "track", str(ledger.root)])
-        sinks = [console, Background(lambda: _mlflow(ledger.root), ledger, fill, console.note)]
+        sinks = [console, Background(lambda: _mlflow(ledger), ledger, fill, console.note)]
     outcome = run_sweep(
         config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address, wait_s=options.wait
     )
@@ -96,18 +98,22 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     return 1 if outcome.failures else 0
 
 
-def _mlflow(root: Path) -> Tracker:
+def _mlflow(ledger: Ledger) -> Tracker:
+    from scp_ray.tracking.copied import with_copies
     from scp_ray.tracking.mlflow import MLflowRuns
 
-    return MLflowRuns(tracking_uri(root), root)
+    uri = tracking_uri(ledger.root)
+    return with_copies(MLflowRuns(uri, ledger.root), uri, ledger)
 
 
-def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI where it is set, else an SQLite file in the sweep's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}"
+def tracking_uri(root: AnyPath) -> str:
+    """MLFLOW_TRACKING_URI where it is set, else an SQLite file in the sweep's folder or in place of it."""
+    from scp_ray.ledger.live import live_path
+
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{live_path(root, 'mlflow.db')}"
 
 
-def _plan_summary(plan: Plan, root: Path) -> dict[str, Any]:
+def _plan_summary(plan: Plan, root: AnyPath) -> dict[str, Any]:
     return {
         "sweep": str(root),
         "to_do": {
@@ -139,7 +145,7 @@ def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
     _say("; ".join(parts) + ".")
 
 
-def _tell_outcome(outcome: Any, root: Path, rerun: str) -> None:
+def _tell_outcome(outcome: Any, root: AnyPath, rerun: str) -> None:
     for failure in outcome.failures.values():
         _say(f"failed: {failure['label']}: {failure['reason']}")
     if outcome.failures:

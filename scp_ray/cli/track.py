@@ -15,14 +15,14 @@ def run(options: argparse.Namespace) -> int:
     """Bring the tracker to what the ledger holds, as the sweep's only driver: a running one tells it by itself."""
     from scp_ray.cli.sweep import tracking_uri
     from scp_ray.ledger import load_sweep
-    from scp_ray.ledger.lease import Lease
+    from scp_ray.ledger.lease import lease_on
     from scp_ray.tracking.replay import replay
     from scp_ray.tracking.secrets import redacted
 
     sweep = load_sweep(options.dir)
     root = sweep.ledger.root
     uri = tracking_uri(root)
-    with Lease(sweep.ledger.driver):
+    with lease_on(sweep.ledger.driver):
         count = replay(sweep, uri)
     address = redacted(uri)
     look = (

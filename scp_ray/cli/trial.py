@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.definition import define, version_notes
     from scp_ray.ledger.files import write_json
-    from scp_ray.ledger.lease import Lease
+    from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.tune.record import record_base, record_trial
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     torch.set_num_threads(config.resources.threads)
     device = choose_device(config.resources.device)
     root = sweep_folder(options.out, config.name)
-    with Lease(Ledger(root).driver) as lease:
+    with lease_on(Ledger(root).driver) as lease:
         ledger = Ledger(root, token=lease.token)
         previous = ledger.definition() if ledger.definition_path.exists() else None
         for note in version_notes(previous):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from scp_ray.data.base import DataSet, table_digest
 from scp_ray.errors import DataError, LedgerError
 from scp_ray.ledger.files import read_json
+from scp_ray.places import AnyPath
 from scp_ray.registry import spec_of
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
     }
 
 
-def read_definition(path: Path) -> dict[str, Any]:
+def read_definition(path: AnyPath) -> dict[str, Any]:
     """sweep.json. Raises LedgerError where it is missing, damaged or of another format."""
     remedy = (
         "Bring back a copy of it; or delete it and run the sweep's commands again, which writes it anew from what "

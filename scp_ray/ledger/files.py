@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,29 +15,34 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scp_ray import disk
+from scp_ray import places
 from scp_ray.errors import LedgerError
+from scp_ray.places import AnyPath
+
+STORE_REMEDY = "See whether the bucket is there and may be written to, or choose another --out, then try again."
+_AT_ONCE = 16  # requests to an object store where many files are read
 
 _HALF_WRITTEN = re.compile(r"\..+\.(parquet|safetensors|state|json)\.[0-9a-f]{8}")  # as disk.replacing names them
 
 
-def replacing(path: Path) -> AbstractContextManager[BinaryIO]:
-    """A file to write that takes the place of ``path`` in one step. Raises LedgerError where the disk refuses."""
-    return disk.replacing(path, LedgerError, "Free space or choose another --out, then try again.")
+def replacing(path: AnyPath) -> AbstractContextManager[BinaryIO]:
+    """A file to write that takes the place of ``path`` in one step. Raises LedgerError where disk or store refuses."""
+    remedy = "Free space or choose another --out, then try again." if isinstance(path, Path) else STORE_REMEDY
+    return places.replacing(path, LedgerError, remedy)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: AnyPath, content: bytes) -> None:
     """Put ``content`` at ``path`` in one step. Raises LedgerError."""
     with replacing(path) as file:
         file.write(content)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: AnyPath, content: Mapping[str, Any]) -> None:
     """Indented, in the given key order."""
     write_bytes(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+def read_json(path: AnyPath, remedy: str = "") -> dict[str, Any]:
     """Raises LedgerError, ending in ``remedy``, where the file is missing or no JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -47,7 +53,7 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     return content
 
 
-def read_failure(path: Path) -> dict[str, Any]:
+def read_failure(path: AnyPath) -> dict[str, Any]:
     """failures/<id>.json. One that cannot be read is still a failure, and nobody knows why it should not be retried."""
     try:
         content = read_json(path)
@@ -59,53 +65,66 @@ def read_failure(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: AnyPath, table: pa.Table) -> None:
     """A Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_bytes(path, buffer.getvalue())
 
 
-def read_arrow(path: Path) -> pa.Table:
+def read_arrow(path: AnyPath) -> pa.Table:
     """A Parquet file as it is. Raises LedgerError where it is missing or damaged."""
     try:
-        return pq.read_table(path)
+        return pq.read_table(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes()))
     except (OSError, pa.ArrowInvalid) as error:
         raise LedgerError(f"cannot read {path}: {error}. {_remedy(path)}") from error
 
 
-def check_table(path: Path) -> int:
+def check_table(path: AnyPath) -> int:
     """How many rows a Parquet file says it has: a look at its end, where a torn one shows. Raises LedgerError."""
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(pq.read_metadata(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())).num_rows)
     except (OSError, pa.ArrowInvalid) as error:
         raise LedgerError(f"cannot read {path}: {error}. {_remedy(path)}") from error
 
 
-def _remedy(path: Path) -> str:
+def _remedy(path: AnyPath) -> str:
     """A trial is whole or run again from its base model; so is a base model, with the scores made of it."""
     if path.parent.name in ("channels", "predictions"):
-        rounds = path.parents[1] / "rounds" / path.name
+        rounds = path.parent.parent / "rounds" / path.name
         return f"Delete {rounds}; running the sweep again then makes all tables of this trial anew."
     if path.parent.parent.name == "bases":
         return f"Delete {path.parent}; running the sweep again trains this base model anew where it is needed."
     return "Delete it; running the sweep again makes it anew."
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_many(paths: Sequence[AnyPath]) -> list[pa.Table]:
+    """Parquet files as they are, in order; many at once where they lie on an object store. Raises LedgerError."""
+    if all(isinstance(path, Path) for path in paths):
+        return [read_arrow(path) for path in paths]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(read_arrow, paths))
+
+
+def read_table(path: AnyPath) -> pd.DataFrame:
     """A Parquet file as a frame. Raises LedgerError."""
     frame: pd.DataFrame = read_arrow(path).to_pandas()
     return frame
 
 
-def clear_half_written(root: Path) -> None:
-    """Remove what killed writers left beside the files that they were writing; only while holding the sweep."""
+def clear_half_written(root: AnyPath) -> None:
+    """Remove what killed writers left beside the files that they were writing; only while holding the sweep.
+
+    On an object store there is nothing: an object is there whole or not at all.
+    """
+    if not isinstance(root, Path):
+        return
     for path in root.rglob(".*"):
         if _HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
-def replace_rounds(path: Path, rows: pa.Table, rounds: Sequence[int]) -> None:
+def replace_rounds(path: AnyPath, rows: pa.Table, rounds: Sequence[int]) -> None:
     """Put ``rows`` in place of those of the same rounds, and of all later ones, in the Parquet file at ``path``."""
     if path.exists():
         before = read_arrow(path)

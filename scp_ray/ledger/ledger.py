@@ -10,7 +10,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +37,8 @@ from scp_ray.ledger.states import States
 from scp_ray.maths.report import FairnessReport, fairness_report
 from scp_ray.maths.weight_ranking import layer_sparsity
 from scp_ray.parts import ChannelScores, FairnessData
+from scp_ray.places import AnyPath, any_path
+from scp_ray.remote import RemotePath
 
 if TYPE_CHECKING:
     from scp_ray.trial import Result
@@ -45,31 +46,29 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def sweep_folder(out: str, name: str) -> Path:
-    """DIR/<name>. Raises LedgerError for what is no path."""
-    return _local(out) / name
-
-
-def _local(folder: Path | str) -> Path:
-    if "://" in str(folder):
-        raise LedgerError(f"{folder}: a sweep's folder has to be a local path or a mounted one.")
-    return Path(folder)
+def sweep_folder(out: str, name: str) -> AnyPath:
+    """DIR/<name>. Raises LedgerError for a URI that cannot be used."""
+    return any_path(out) / name
 
 
 class Ledger:
-    """A sweep's folder. With a lease token, nothing is committed once another driver holds the sweep."""
+    """A sweep's folder: a path or a URI. With a token, nothing is committed once another driver holds the sweep."""
 
-    def __init__(self, root: Path | str, *, token: str | None = None) -> None:
-        self.root = _local(root).absolute()
+    def __init__(self, root: AnyPath | str, *, token: str | None = None) -> None:
+        self.root = any_path(root).absolute()
         self.driver = self.root / "driver.json"
         self.token = token
 
     # -- the sweep ------------------------------------------------------------------------------------------------
 
     @property
-    def definition_path(self) -> Path:
+    def definition_path(self) -> AnyPath:
         """sweep.json."""
         return self.root / "sweep.json"
+
+    def find(self, pattern: str) -> list[AnyPath]:
+        """The files below the folder that match, sorted."""
+        return sorted(self.root.glob(pattern))
 
     def definition(self) -> Row:
         """sweep.json. Raises LedgerError where it is missing, damaged or of another format."""
@@ -79,7 +78,8 @@ class Ledger:
         """Raises DataError where a data set is not the one of sweep.json; without a sweep.json there is none to be."""
         if not self.definition_path.exists():
             return
-        known = _data_of(self.definition_path, self.definition_path.stat().st_mtime_ns)
+        path = self.definition_path
+        known = _data_of(path, path.version() if isinstance(path, RemotePath) else path.stat().st_mtime_ns)
         if key not in known:
             raise DataError(
                 f"the tables on {platform.node()}, or the images that can be used there, are not those that the sweep "
@@ -98,7 +98,7 @@ class Ledger:
 
     # -- base models ----------------------------------------------------------------------------------------------
 
-    def base_folder(self, base_id: str) -> Path:
+    def base_folder(self, base_id: str) -> AnyPath:
         """bases/<base_id>/."""
         return self.root / "bases" / base_id
 
@@ -156,7 +156,7 @@ class Ledger:
 
     # -- trials ---------------------------------------------------------------------------------------------------
 
-    def table_path(self, kind: str, trial_id: str) -> Path:
+    def table_path(self, kind: str, trial_id: str) -> AnyPath:
         """rounds|channels|predictions/<trial_id>.parquet."""
         return self.root / kind / f"{trial_id}.parquet"
 
@@ -211,7 +211,7 @@ class Ledger:
 
     def models(self) -> list[str]:
         """Trials whose weights are kept."""
-        return sorted(path.parent.name for path in self.root.glob("models/*/model.json"))
+        return [path.parent.name for path in self.find("models/*/model.json")]
 
     # -- failures -------------------------------------------------------------------------------------------------
 
@@ -222,7 +222,7 @@ class Ledger:
 
     def failures(self) -> dict[str, Row]:
         """By trial or base id."""
-        return {path.stem: read_failure(path) for path in sorted(self.root.glob("failures/*.json"))}
+        return {path.stem: read_failure(path) for path in self.find("failures/*.json")}
 
     def forget_failure(self, identifier: str) -> None:
         """It is tried again, or has succeeded."""
@@ -236,13 +236,13 @@ def rows_done(rows: Sequence[Row], rounds: int) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _data_of(definition: Path, written_ns: int) -> Row:
+def _data_of(definition: AnyPath, written: object) -> Row:
     """Each job asks; a sweep.json of a thousand arms takes longer to read than a job that has nothing to do."""
     known: Row = read_definition(definition).get("data", {})
     return known
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: AnyPath) -> dict[str, Tensor]:
     """A safetensors file. Raises LedgerError where it is missing or damaged."""
     try:
         return load(path.read_bytes())
@@ -254,6 +254,6 @@ def _weights(state: Mapping[str, Tensor]) -> bytes:
     return save({key: value.detach().cpu().contiguous() for key, value in state.items()})
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: AnyPath) -> list[Row]:
     rows: list[Row] = read_arrow(path).to_pylist()
     return rows

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
 from scp_ray.errors import LedgerError
-from scp_ray.ledger.files import read_arrow, read_table
+from scp_ray.ledger.files import read_many, read_table
 from scp_ray.ledger.ledger import Ledger, rows_done
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
+from scp_ray.places import AnyPath, any_path
 
 
 class Sweep:
@@ -26,18 +26,18 @@ class Sweep:
     @cached_property
     def rounds(self) -> pd.DataFrame:
         """A row per trial and round, from round 0 (copied from the base) on."""
-        return _concatenated(sorted(self.ledger.root.glob("rounds/*.parquet")))
+        return _concatenated(self.ledger.find("rounds/*.parquet"))
 
     @cached_property
     def channels(self) -> pd.DataFrame:
         """A row per trial, round and channel: score, pruned in this round, kept after it."""
-        paths = sorted(self.ledger.root.glob("channels/*.parquet"))
+        paths = self.ledger.find("channels/*.parquet")
         return _concatenated(paths, trial_id=[path.stem for path in paths])
 
     @cached_property
     def bases(self) -> pd.DataFrame:
         """A row per base model: its round 0."""
-        return _concatenated(sorted(self.ledger.root.glob("bases/*/rounds.parquet")))
+        return _concatenated(self.ledger.find("bases/*/rounds.parquet"))
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -70,17 +70,17 @@ class Sweep:
         return read_table(path) if path.exists() else pd.DataFrame({"layer": [], "pruned": []})
 
 
-def load_sweep(path: str | Path) -> Sweep:
-    """The sweep in a folder, or in the only sweep folder inside it.
+def load_sweep(path: str | AnyPath) -> Sweep:
+    """The sweep in a folder, or in the only sweep folder inside it; a path or a URI such as s3://bucket/prefix.
 
     Raises LedgerError where there is none, or several.
     """
     return Sweep(Ledger(find_sweep(path)))
 
 
-def find_sweep(path: str | Path) -> Path:
+def find_sweep(path: str | AnyPath) -> AnyPath:
     """The folder that holds sweep.json: ``path`` or the only one in it."""
-    folder = Path(path)
+    folder = any_path(path)
     if (folder / "sweep.json").is_file():
         return folder
     inside = sorted(found.parent for found in folder.glob("*/sweep.json"))
@@ -120,10 +120,9 @@ def _name(value: Any) -> Any:
     return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
-def _concatenated(paths: Iterable[Path], **added: list[str]) -> pd.DataFrame:
+def _concatenated(paths: Sequence[AnyPath], **added: list[str]) -> pd.DataFrame:
     tables = []
-    for position, path in enumerate(paths):
-        table = read_arrow(path)
+    for position, table in enumerate(read_many(paths)):
         for name, values in added.items():
             table = table.add_column(0, name, pa.array([values[position]] * len(table)))
         tables.append(table)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pandas as pd
 
 from scp_ray.ledger.ledger import Ledger
 from scp_ray.ledger.load import Sweep
 from scp_ray.maths.pareto import pareto_front
+from scp_ray.places import remove_tree
 
 
 def selected_rounds(sweep: Sweep) -> pd.DataFrame:
@@ -35,4 +34,4 @@ def prune_models(ledger: Ledger, keep: str) -> None:
         if trial_id not in kept:
             folder = ledger.root / "models" / trial_id
             (folder / "model.json").unlink()  # first: a folder without it counts as no model
-            shutil.rmtree(folder)
+            remove_tree(folder)

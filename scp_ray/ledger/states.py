@@ -7,15 +7,17 @@ moment a process is killed at, the generation before is whole.
 from __future__ import annotations
 
 import hashlib
-import shutil
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from scp_ray.errors import LedgerError
+from scp_ray.errors import LedgerError, StoreError
 from scp_ray.ledger.files import read_json, replacing, write_json
+from scp_ray.places import AnyPath, remove_tree
+from scp_ray.remote import RemotePath
 
 GENERATIONS = ("a", "b")
 
@@ -23,8 +25,9 @@ GENERATIONS = ("a", "b")
 class States:
     """The generations of one trial or base model in state/<id>/."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         self._folder = folder
+        self._digests: dict[str, str] = {}  # of objects of a store, by version: each is fetched once to be checked
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Over the older generation, or over a damaged one. ``state`` is a nested dict of tensors and plain values."""
@@ -39,8 +42,11 @@ class States:
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
-        note = {"generation": max(whole.values(), default=0) + 1, "sha256": _digest(path)}
-        write_json(path.with_suffix(".json"), note)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        if isinstance(path, RemotePath):
+            self._digests[path.version()] = digest
+        write_json(path.with_suffix(".json"), {"generation": max(whole.values(), default=0) + 1, "sha256": digest})
 
     def load(self) -> dict[str, Any] | None:
         """The newest generation that is whole, or None."""
@@ -48,7 +54,9 @@ class States:
         if not whole:
             return None
         newest = max(whole, key=lambda name: whole[name])
-        state: dict[str, Any] = torch.load(self._folder / f"{newest}.state", map_location="cpu", weights_only=True)
+        path = self._folder / f"{newest}.state"
+        source = path if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+        state: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
         return state
 
     def generation(self) -> int:
@@ -64,8 +72,7 @@ class States:
 
     def remove(self) -> None:
         """Drop everything."""
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
+        remove_tree(self._folder)
 
     def _whole(self) -> dict[str, int]:
         """The numbers of the generations whose checksum fits."""
@@ -74,13 +81,19 @@ class States:
             path = self._folder / f"{name}.state"
             try:
                 note = read_json(path.with_suffix(".json"))
-            except LedgerError:
+            except LedgerError as error:
+                if isinstance(error.__cause__, StoreError):
+                    raise
                 continue  # missing or damaged: then the other generation counts
-            if path.exists() and note.get("sha256") == _digest(path):
+            if path.exists() and note.get("sha256") == self._digest(path):
                 numbers[name] = int(note["generation"])
         return numbers
 
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _digest(self, path: AnyPath) -> str:
+        if isinstance(path, RemotePath):
+            version = path.version()
+            if version not in self._digests:
+                self._digests[version] = hashlib.sha256(path.read_bytes()).hexdigest()
+            return self._digests[version]
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from scp_ray.ledger.ledger import Row
+from scp_ray.places import AnyPath
 from scp_ray.tracking.content import Contents, numbers
 
 for _logger in ("mlflow", "alembic", "urllib3.connectionpool"):
@@ -48,7 +49,7 @@ class _Known:
 class MLflowRuns:
     """The runs of one sweep in an MLflow tracking store. After any error, make another one and open that."""
 
-    def __init__(self, uri: str, root: Path) -> None:
+    def __init__(self, uri: str, root: AnyPath) -> None:
         self._uri, self._root = uri, root
         self._known: dict[str, _Known] = {}  # runs that are going on, by trial or base id
         self._made: set[str] = set()

@@ -7,7 +7,9 @@ from collections import deque
 
 from scp_ray.errors import ScpError, TrackingError
 from scp_ray.ledger import Sweep
+from scp_ray.tracking.background import Tracker
 from scp_ray.tracking.content import job_ids, recorded
+from scp_ray.tracking.copied import with_copies
 from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tracking.secrets import redacted, shown
 
@@ -23,12 +25,12 @@ def replay(sweep: Sweep, uri: str) -> int:
     bases = [str(base_id) for base_id in sweep.bases["base_id"]] if len(sweep.bases) else []
     trials = [str(trial_id) for trial_id in sweep.rounds["trial_id"].unique()] if len(sweep.rounds) else []
     waiting = deque(dict.fromkeys([*bases, *job_ids(sweep.definition), *trials, *failures]))
-    runs: MLflowRuns | None = None
+    runs: Tracker | None = None
     count, attempts = 0, ATTEMPTS - 1  # who does not answer at first is not asked again
     while True:
         try:
             if runs is None:
-                runs = MLflowRuns(uri, sweep.ledger.root)
+                runs = with_copies(MLflowRuns(uri, sweep.ledger.root), uri, sweep.ledger)
                 runs.open(sweep.definition, running=False)
             if not waiting:
                 runs.close()

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 
 import ray
 
 from scp_ray.data.base import DataSet, table_digest
-from scp_ray.errors import DataError, ResourceError
+from scp_ray.errors import DataError, LedgerError, ResourceError
 from scp_ray.ledger.files import write_bytes
+from scp_ray.places import AnyPath, any_path, remove_tree
 from scp_ray.tune.nodes import on_each
 from scp_ray.tune.placement import Bundle, Node
 from scp_ray.tune.versions import differing, versions_here
 
 
-def probe_nodes(nodes: Sequence[Node], bundles: Sequence[Bundle], folder: Path, data: Sequence[DataSet]) -> None:
+def probe_nodes(nodes: Sequence[Node], bundles: Sequence[Bundle], folder: AnyPath, data: Sequence[DataSet]) -> None:
     """Ask every node that a trial or a scorer may run on; nothing is left behind. A single node is this machine.
 
     Args:
@@ -60,7 +60,7 @@ def check_node(driver: dict[str, str], data: Sequence[tuple[DataSet, str]]) -> l
     return faults
 
 
-def probe_folder(nodes: Sequence[Node], folder: Path) -> dict[Node, list[str]]:
+def probe_folder(nodes: Sequence[Node], folder: AnyPath) -> dict[Node, list[str]]:
     """By node, what is wrong with a folder that all of them should share with this process.
 
     A path that exists everywhere is not yet shared: the node has to find what is written here, and the other way round.
@@ -78,12 +78,13 @@ def probe_folder(nodes: Sequence[Node], folder: Path) -> dict[Node, list[str]]:
                 faults[node] = [_not_shared(folder)]
         return faults
     finally:
-        shutil.rmtree(probe, ignore_errors=True)
+        with suppress(OSError):  # of another node's, say; it is in nobody's way
+            remove_tree(probe)
 
 
 def leave_mark(probe: str) -> str:
     """On a node: read the driver's file and write one of its own; what went wrong, or nothing."""
-    folder = Path(probe)
+    folder = any_path(probe)
     if not (folder / "driver").exists():  # and nothing is made here: it would stay
         return _not_shared(folder.parent)
     try:
@@ -95,19 +96,19 @@ def leave_mark(probe: str) -> str:
     return write_and_read(folder / ray.get_runtime_context().get_node_id(), folder.name.encode(), keep=True)
 
 
-def write_and_read(path: Path, content: bytes, *, keep: bool = False) -> str:
+def write_and_read(path: AnyPath, content: bytes, *, keep: bool = False) -> str:
     """Write a file and read it back; what went wrong, or nothing."""
     try:
-        path.write_bytes(content)
+        write_bytes(path, content)
         same = path.read_bytes() == content
         if not keep:
             path.unlink()
-    except OSError as error:
+    except (OSError, LedgerError) as error:
         return f"cannot write {path.parent}: {error}. Give this user the right to, free space, or choose another --out."
     return "" if same else f"{path.parent} gives back other bytes than it was given. Check that disk."
 
 
-def _not_shared(folder: Path) -> str:
+def _not_shared(folder: AnyPath) -> str:
     return (
         f"{folder} is not the folder that the driver sees there. Put --out on a disk that every node mounts at the "
         "same path."

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scp_ray.ledger.files import replacing
+from scp_ray.ledger.files import write_bytes
+from scp_ray.places import AnyPath
 
 # Okabe and Ito's palette: told apart with any colour vision; black first
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
@@ -61,10 +62,12 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
     return figure
 
 
-def save_figure(figure: Figure, stem: Path) -> list[Path]:
+def save_figure(figure: Figure, stem: AnyPath) -> list[AnyPath]:
     """Write stem.png (200 dots per inch) and stem.svg; returns their paths. Raises LedgerError."""
-    paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for path in paths:
-        with replacing(path) as file:
-            figure.savefig(file, dpi=200, format=path.suffix[1:])
+    paths = []
+    for kind in ("png", "svg"):
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, dpi=200)
+        paths.append(stem.with_suffix(f".{kind}"))
+        write_bytes(paths[-1], picture.getvalue())
     return paths
