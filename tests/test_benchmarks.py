@@ -20,6 +20,11 @@ ROOT = Path(__file__).parents[1]
         ("saliency", ["--samples", "4", "--few", "2", "--size", "32"], [{"peak_gb", "ratio", "image_ms"}]),
         ("data_build", ["--count", "100"], [{"build_images_s", "cores_decode_images_s", "ratio"}]),
         ("data_training", ["--steps", "1", "--batch", "4", "--size", "32"], [{"pipeline_images_s", "ratio"}]),
+        (
+            "scores_dataset",
+            ["--samples", "300", "--scored", "2", "--few", "200"],
+            [{"ratio", "tiled_channel_s"}, {"channel_s", "forward_mb", "scoring_mb"}],
+        ),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
     ],
 )
