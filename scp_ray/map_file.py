@@ -47,10 +47,10 @@ class MapFile:
 
     def check_space(self, samples: int, maps: Tensor) -> None:
         """Raises ResourceError where so many samples with maps of this shape (n, C, D) do not fit on the disk."""
-        needed, free = 4 * samples * maps[0].numel(), shutil.disk_usage(self.folder).free
+        needed, free = 4e-6 * samples * maps[0].numel(), shutil.disk_usage(self.folder).free / 1e6
         if needed > free:
             raise ResourceError(
-                f"the maps of {samples} samples take {needed / 1e9:.2f} GB, and {self.folder} has {free / 1e9:.2f} GB "
+                f"the maps of {samples} samples take {needed:,.0f} MB, and {self.folder} has {free:,.0f} MB "
                 f"left. {_REMEDY}"
             )
 
@@ -58,6 +58,7 @@ class MapFile:
         """Add a batch (n, C, D). Raises ResourceError where the disk refuses."""
         self._shape = (maps.shape[1], maps.shape[2])
         try:
+            self._file.seek(4 * self.samples * maps[0].numel())
             self._file.write(_bytes_of(maps.float().cpu().transpose(0, 1).contiguous()))
             self._file.flush()
         except OSError as error:

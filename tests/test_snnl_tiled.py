@@ -148,6 +148,17 @@ def test_groups_far_apart_keep_their_digits() -> None:
     assert scores.item() == pytest.approx(9.024257e-36, rel=1e-6, abs=0)
 
 
+def test_strangers_whose_sum_drowns_before_the_partners_does() -> None:
+    """Two partners at squared distance 640 and a lone stranger at 735 from both, T = 1: ln(1 + e^-95) = e^-95.
+
+    e^-640 is 1e-278, e^-735 too small for a double to have more than four digits.
+    """
+    side = math.sqrt(640)
+    features = torch.tensor([[0, 0], [side, 0], [side / 2, math.sqrt(735 - 160)]], dtype=torch.float64)[:, None]
+    score = snnl_scores_tiled(features, torch.tensor([0, 0, 1]), temperature=1.0)
+    assert score.item() == pytest.approx(math.exp(-95), rel=1e-9, abs=0)
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -7.5, 1e-40, 3e38])
 @pytest.mark.parametrize("distance", ["sqeuclidean", "cosine"])
 def test_constant_maps(distance: str, value: float) -> None:
@@ -230,6 +241,20 @@ def test_a_channel_is_the_same_bit_for_bit_in_any_company_and_with_any_threads(
     assert torch.equal(torch.cat(alone, 1), together)
     channel_major = features.transpose(0, 1).contiguous().transpose(0, 1)
     assert torch.equal(snnl_scores_tiled(channel_major, labellings, temperature=temperature), together)
+
+
+def test_a_long_sum_is_the_same_bit_for_bit_with_any_threads() -> None:
+    """From 32,768 numbers on torch cuts a sum to a single one by the threads it has; of thirds, so that they round."""
+    numbers, threads = noise(100_000).double() / 3, torch.get_num_threads()
+    sums = []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            sums.append(snnl_tiled._total(numbers).item())
+    finally:
+        torch.set_num_threads(threads)
+    assert len(set(sums)) == 1
+    assert sums[0] == pytest.approx(math.fsum(numbers.tolist()), rel=1e-10)
 
 
 def test_no_sample_with_a_partner() -> None:
