@@ -108,6 +108,14 @@ def ids(scorers: Scorers) -> set[int]:
     return {int(name.rpartition(":")[2]) for name in scorers.tally if name != HERE}
 
 
+def both_ready(scorers: Scorers, model: Scored, folder: Path) -> None:
+    """Score until both have, so that neither is late for what is to be tested."""
+    folder.mkdir()
+    while len(ids(scorers)) < 2:
+        model.by(scorers, Steady(batch_size=SIZE, folder=str(folder)))
+    scorers.tally.clear()
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster: Cluster, model: Scored, count: int) -> None:
     """All criteria that go by batches, with the batches' groups, two attributes, and 20 labellings for significance.
@@ -231,10 +239,7 @@ def test_a_slow_scorer_holds_nobody_back(cluster: Cluster, model: Scored, tmp_pa
     """One of two never ends its first batch: the other scores all twelve, that one and the one behind it included."""
     scorers, criterion = Scorers(CONFIG, 2), OneHangs(batch_size=SIZE, folder=str(tmp_path))
     try:
-        (first := tmp_path / "first").mkdir()
-        while len(ids(scorers)) < 2:  # both are to be there before one is slow
-            model.by(scorers, Steady(batch_size=SIZE, folder=str(first)))
-        scorers.tally.clear()
+        both_ready(scorers, model, tmp_path / "first")
         scores = model.by(scorers, criterion)
         slow = int(os.readlink(tmp_path / "slow"))
         assert torch.equal(scores, model.locally(SNNL(batch_size=SIZE)))
@@ -263,6 +268,7 @@ def test_a_node_is_lost_while_it_scores(
     scorers, criterion = Scorers(CONFIG, 2), kind(folder=str(tmp_path), **options)  # type: ignore[call-arg]
     try:
         cluster.wait_for_nodes()
+        both_ready(scorers, model, tmp_path / "first")
 
         def remove() -> None:
             wait_for(lambda: len({*processes(tmp_path)}) == 2)
