@@ -17,7 +17,7 @@ from scp_ray.config import TrialConfig
 from scp_ray.data.batches import scoring_batches
 from scp_ray.tune.pool import HERE
 from scp_ray.tune.scorers import Scorers
-from scp_ray.tune.sweep import ray_at
+from scp_ray.tune.sweep import connected
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     data = config.dataset.load()
     learner = build_learner(config, data, {})
     batches = scoring_batches(data.splits["train"], options.batch)
-    with ray_at(None, num_cpus=3):
+    with connected(None, num_cpus=3):
         pools = [Scorers(config, count) for count in (1, 2)]
         runs = [partial(pool.score, config.criterion, learner, learner.layers[-1], batches) for pool in pools]
         while [len(pool.tally) for pool in pools] != [1, 2]:  # all processes are there

@@ -126,7 +126,7 @@ def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -
         scores = layer_scores(config, data, device, learner, layer)
         return _ranked(scores, kept_channels(learner, layer)), {}
     from scp_ray.tune.scorers import Scorers
-    from scp_ray.tune.sweep import ray_at
+    from scp_ray.tune.sweep import connected
 
     scorers = Scorers(
         config,
@@ -137,7 +137,7 @@ def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -
         gpus=options.gpus_per_scorer,
         progress=Counter("batches"),
     )
-    with ray_at(options.address):
+    with connected(options.address):
         try:
             scores = layer_scores(config, data, device, learner, layer, score=scorers.score)
         finally:

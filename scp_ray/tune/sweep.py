@@ -60,7 +60,7 @@ def run_sweep(
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        with ray_at(address), signals_go_to(driver):
+        with connected(address), signals_go_to(driver):
             nodes = cluster_nodes()
             bundle = trial_bundle(config.resources, nodes)
             check_fits(bundle, nodes, config.resources.device)
@@ -115,7 +115,7 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
 
 
 @contextmanager
-def ray_at(address: str | None, **options: Any) -> Iterator[None]:
+def connected(address: str | None, **options: Any) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     try:
         ray.init(
