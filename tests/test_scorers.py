@@ -120,7 +120,8 @@ def both_ready(scorers: Scorers, model: Scored, folder: Path) -> None:
 def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster: Cluster, model: Scored, count: int) -> None:
     """Forward and backward passes, with the batches' groups, two attributes, and 20 labellings for significance.
 
-    All samples as one batch are 12 batches of maps, then 4 blocks of 16 channels. A model that changes in between is sent anew; the processes stay.
+    All samples as one batch are 12 batches of maps, then 4 blocks of 16 channels. A model that changes in between is
+    sent anew; the processes stay.
     """
     scorers = Scorers(CONFIG, count)
     try:
