@@ -23,16 +23,14 @@ ROOT = Path(__file__).parents[1]
         ("data_build", ["--count", "100"], [{"build_images_s", "cores_decode_images_s", "ratio"}]),
         ("data_training", ["--steps", "1", "--batch", "4", "--size", "32"], [{"pipeline_images_s", "ratio"}]),
         (
-<<<<<<< HEAD
             "scorers",
             ["--samples", "16", "--size", "32", "--batch", "4", "--repeats", "1"],
             [{"one_s", "two_s", "ratio"}],
-||||||| 08cf8b0
-=======
+        ),
+        (
             "scores_dataset",
             ["--samples", "300", "--scored", "2", "--few", "200"],
             [{"ratio", "tiled_channel_s"}, {"channel_s", "forward_mb", "scoring_mb"}],
->>>>>>> refs/helpers/dataset
         ),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),

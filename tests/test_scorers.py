@@ -108,17 +108,30 @@ def ids(scorers: Scorers) -> set[int]:
     return {int(name.rpartition(":")[2]) for name in scorers.tally if name != HERE}
 
 
+def both_ready(scorers: Scorers, model: Scored, folder: Path) -> None:
+    """Score until both have, so that neither is late for what is to be tested."""
+    folder.mkdir()
+    while len(ids(scorers)) < 2:
+        model.by(scorers, Steady(batch_size=SIZE, folder=str(folder)))
+    scorers.tally.clear()
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster: Cluster, model: Scored, count: int) -> None:
-    """All criteria that go by batches, with the batches' groups, two attributes, and 20 labellings for significance.
+    """Forward and backward passes, with the batches' groups, two attributes, and 20 labellings for significance.
 
-    A model that changes in between is sent anew; the processes stay.
+    All samples as one batch are 12 batches of maps, then 4 blocks of 16 channels. A model that changes in between is
+    sent anew; the processes stay.
     """
     scorers = Scorers(CONFIG, count)
     try:
         for criterion in (SNNL(batch_size=SIZE), GapTaylor(batch_size=SIZE)):
             for group in (None, labellings(2), labellings(21)):
                 assert torch.equal(model.by(scorers, criterion, group), model.locally(criterion, group))
+        whole, group = SNNL(batch_size=SIZE, scope="dataset"), labellings(21)
+        for each in (None, group):
+            assert torch.equal(model.by(scorers, whole, each), model.locally(whole, each))
+        assert not torch.equal(model.locally(whole, group), model.locally(SNNL(batch_size=SIZE), group))
         first = ids(scorers)
         with torch.no_grad():
             model.learner.network.get_submodule(model.layer.name).parametrizations.weight.original.mul_(-1.5)  # type: ignore[operator,union-attr]
@@ -126,25 +139,12 @@ def test_any_number_of_scorers_gives_the_bits_of_one_process(cluster: Cluster, m
         assert torch.equal(model.by(scorers, SNNL(batch_size=SIZE)), model.locally(SNNL(batch_size=SIZE)))
         assert ids(scorers) <= first or len(first) < count
         assert 1 <= len(ids(scorers)) <= count and HERE not in scorers.tally
-        assert sum(scorers.tally.values()) == 7 * 12, "each batch counts once"
+        assert sum(scorers.tally.values()) == 7 * 12 + 2 * (12 + 4), "each piece counts once"
         assert torch.equal(model.by(scorers, Random()), model.locally(Random())), "a draw needs no batch"
     finally:
         scorers.close()
     for process in ids(scorers):
         wait_for(lambda process=process: gone(process))
-
-
-def test_all_samples_as_one_batch_give_the_bits_of_one_process(cluster: Cluster, model: Scored) -> None:
-    """12 batches of maps, then 4 blocks of 16 channels."""
-    scorers, criterion = Scorers(CONFIG, 2), SNNL(batch_size=SIZE, scope="dataset")
-    try:
-        for group in (None, labellings(21)):
-            scores = model.by(scorers, criterion, group)
-            assert torch.equal(scores, model.locally(criterion, group))
-        assert not torch.equal(scores, model.locally(SNNL(batch_size=SIZE), group))
-        assert sum(scorers.tally.values()) == 2 * (12 + 4) and HERE not in scorers.tally
-    finally:
-        scorers.close()
 
 
 @ray.remote(num_cpus=1)
@@ -231,10 +231,7 @@ def test_a_slow_scorer_holds_nobody_back(cluster: Cluster, model: Scored, tmp_pa
     """One of two never ends its first batch: the other scores all twelve, that one and the one behind it included."""
     scorers, criterion = Scorers(CONFIG, 2), OneHangs(batch_size=SIZE, folder=str(tmp_path))
     try:
-        (first := tmp_path / "first").mkdir()
-        while len(ids(scorers)) < 2:  # both are to be there before one is slow
-            model.by(scorers, Steady(batch_size=SIZE, folder=str(first)))
-        scorers.tally.clear()
+        both_ready(scorers, model, tmp_path / "first")
         scores = model.by(scorers, criterion)
         slow = int(os.readlink(tmp_path / "slow"))
         assert torch.equal(scores, model.locally(SNNL(batch_size=SIZE)))
@@ -244,7 +241,7 @@ def test_a_slow_scorer_holds_nobody_back(cluster: Cluster, model: Scored, tmp_pa
         scorers.close()
 
 
-@pytest.mark.parametrize("kind", [Steady, SteadyWhole])
+@pytest.mark.parametrize("kind", [Steady, pytest.param(SteadyWhole, marks=pytest.mark.slow)])
 def test_a_node_is_lost_while_it_scores(
     cluster: Cluster, model: Scored, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[Criterion]
 ) -> None:
@@ -263,6 +260,7 @@ def test_a_node_is_lost_while_it_scores(
     scorers, criterion = Scorers(CONFIG, 2), kind(folder=str(tmp_path), **options)  # type: ignore[call-arg]
     try:
         cluster.wait_for_nodes()
+        both_ready(scorers, model, tmp_path / "first")
 
         def remove() -> None:
             wait_for(lambda: len({*processes(tmp_path)}) == 2)
