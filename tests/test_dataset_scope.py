@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist
 from torch.utils.data import DataLoader, Dataset
 
 from scp_ray.activations import layer_output
-from scp_ray.assembly import build_learner, local_scores
+from scp_ray.assembly import build_learner, layer_scores
 from scp_ray.backbones.base import backbones
 from scp_ray.config import TrialConfig, resolve
 from scp_ray.config.identity import scores_id
@@ -141,12 +141,12 @@ def test_a_trial_scores_its_whole_training_split() -> None:
     data = config.dataset.load()
     learner = build_learner(config, data, {}).eval()
     layer, train = learner.layers[-1], data.splits["train"]
-    scores = local_scores(config, data, torch.device("cpu"), learner, layer).scores
+    scores = layer_scores(config, data, torch.device("cpu"), learner, layer).scores
     group = train.attributes[:, 0]
     maps = layer_output(learner, layer, Batch(train.image / 255, train.label, group, train.attributes))
     torch.testing.assert_close(scores, snnl_scores(maps, group), rtol=1e-4, atol=0)
     significant = replace(config, pick=Pick("significant", permutations=20))
-    tested = local_scores(significant, data, torch.device("cpu"), learner, layer)
+    tested = layer_scores(significant, data, torch.device("cpu"), learner, layer)
     torch.testing.assert_close(tested.scores, scores)
     assert tested.p is not None and tested.p.isfinite().all()
 
