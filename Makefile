@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-gpu lint format clean
+.PHONY: help demo test test-slow test-gpu soak lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -29,6 +29,9 @@ test-slow: $(READY)  ## the tests that take minutes each
 
 test-gpu: $(READY)  ## the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+soak: $(READY)  ## half an hour of killed trials, scorers and nodes; then the ledger is compared with what was asked
+	$(BIN)/python -m benchmarks.soak
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from scp_ray.criteria.base import BatchwiseCriterion
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.errors import ScoreError
 from scp_ray.parts import Batch, Learner, PrunableLayer
@@ -73,6 +75,21 @@ class SteadyWhole(SNNL):
         (Path(self.folder) / f"{os.getpid()}-{time.monotonic_ns()}").touch()
         time.sleep(0.5)
         return super().block_scores(maps, group)
+
+
+@dataclass(frozen=True)
+class Threads(BatchwiseCriterion):
+    """The score is how many threads torch has."""
+
+    def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> int:
+        return torch.get_num_threads()
+
+    def combined(self, parts: Sequence[int], group: Tensor) -> Tensor:
+        return torch.tensor([parts])
+
+
+class ThreadsOfBackward(Threads):
+    differentiates = True
 
 
 def processes(folder: Path) -> Sequence[int]:

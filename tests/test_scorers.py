@@ -17,7 +17,7 @@ import ray
 import torch
 import yaml
 from miniature import SPACE, TRIAL, same_ledgers
-from planted_scoring import Noted, OneHangs, Raises, Steady, SteadyWhole, processes
+from planted_scoring import Noted, OneHangs, Raises, Steady, SteadyWhole, Threads, ThreadsOfBackward, processes
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -288,6 +288,15 @@ def test_what_a_batch_raises_comes_through_as_itself(cluster: Cluster, model: Sc
         assert type(raised.value) is ScoreError
         with pytest.raises(ScoreError, match="two groups"):
             model.by(scorers, SNNL(batch_size=SIZE), torch.zeros(1, 96, dtype=torch.long))
+    finally:
+        scorers.close()
+
+
+def test_a_backward_pass_takes_the_trials_threads(cluster: Cluster, model: Scored) -> None:
+    """Its bits depend on them; those of a forward pass do not, and a scorer has one CPU. 96 images are one batch."""
+    scorers = Scorers(CONFIG, 1, threads=3)
+    try:
+        assert [model.by(scorers, kind()).tolist() for kind in (Threads, ThreadsOfBackward, Threads)] == [[1], [3], [1]]
     finally:
         scorers.close()
 
