@@ -24,7 +24,7 @@ from scp_ray.ledger import Ledger
 from scp_ray.ledger.definition import define
 from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.rows import base_row, copied_row, round_row
-from scp_ray.tracking.mlflow import MLflowSink
+from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.trial import BaseModel, Result, run_trial, train_base
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
 from scp_ray.tune.driver import Driver
@@ -162,15 +162,17 @@ def _queue(plan: Any, trials: int) -> float:
 def _tracker(
     definition: dict[str, Any], rows: dict[str, list[dict[str, Any]]], root: Path
 ) -> tuple[float, float, float, float]:
-    def tell(sink: MLflowSink, position: int) -> float:
-        return _seconds(lambda: [sink.round(some[position]) for some in rows.values()]) / len(rows)
+    def tell(runs: MLflowRuns, rounds: int) -> float:
+        """Seconds for each run."""
+        told = [(job_id, some[:rounds]) for job_id, some in rows.items()]
+        return _seconds(lambda: [runs.show(job_id, some, running=True) for job_id, some in told]) / len(rows)
 
-    sink, again = (MLflowSink(f"sqlite:///{root / 'mlflow.db'}", root) for _ in range(2))
-    sink.open(definition)
-    first, second = tell(sink, 0), tell(sink, 1)
-    end_s = _seconds(sink.close) / len(rows)
-    again.open(definition)
-    return first - second, second, end_s, tell(again, 0) + tell(again, 1)
+    runs, again = (MLflowRuns(f"sqlite:///{root / 'mlflow.db'}", root) for _ in range(2))
+    runs.open(definition, running=True)
+    first, second = tell(runs, 1), tell(runs, 2)
+    end_s = _seconds(runs.close) / len(rows)
+    again.open(definition, running=True)
+    return first - second, second, end_s, tell(again, 2)
 
 
 class Nothing(tune.Trainable):  # type: ignore[misc]

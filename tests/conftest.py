@@ -9,7 +9,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 import torch
-from stores import S3, running_s3
+from stores import S3, forget_file_systems, running_s3
 
 torch.set_num_threads(1)
 
@@ -23,15 +23,26 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
-    """An S3-compatible server of this machine, which s3:// means from here on."""
-    with running_s3(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+@pytest.fixture(scope="session", autouse=True)
+def no_cloud() -> Iterator[None]:
+    """s3:// means nothing outside this machine: no credentials, and an endpoint where nobody listens."""
+    with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3(no_cloud: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An S3-compatible server of this machine, which s3:// means from here on."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
+        forget_file_systems()  # one that was made before has no credentials
         yield server
+        forget_file_systems()
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,14 @@ class S3:
         return self._trouble.with_suffix(".log").read_text().splitlines()
 
 
+def forget_file_systems() -> None:
+    """fsspec and we make each once a process, with the environment of that moment."""
+    import s3fs
+
+    file_system.cache_clear()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @contextmanager
 def running_s3(folder: Path) -> Iterator[S3]:
     """A server, ended when the block is."""

@@ -224,11 +224,11 @@ def test_a_folder_without_a_sweep_is_refused_in_json(tmp_path, command):
 
 
 @pytest.mark.parametrize("command", [("sweep", "--dry-run"), ("trial",)])
-def test_an_address_is_not_taken_for_a_folder(miniature, tmp_path, monkeypatch, command):
+def test_an_address_that_cannot_be_used_is_not_taken_for_a_folder(miniature, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
-    answer = ask(command[0], miniature, "--out", "s3://bucket/sweeps", *command[1:])
+    answer = ask(command[0], miniature, "--out", "nowhere://bucket/sweeps", *command[1:])
     assert (answer.code, answer.out) == (2, "")
-    assert "s3://bucket/sweeps" in answer.err
+    assert "nowhere:// is not known" in answer.err
     assert [entry.name for entry in tmp_path.iterdir()] == ["miniature.yaml"]
 
 

@@ -86,8 +86,10 @@ def unsafe(source: str) -> list[str]:
 
 
 def test_nothing_in_the_package_reads_what_could_execute() -> None:
-    found = {str(path): unsafe(path.read_text()) for path in PACKAGE.rglob("*.py")}
-    assert {path: faults for path, faults in found.items() if faults} == {}
+    """But for one: why a worker was lost is read from a file that Tune, in this process, has just written for it."""
+    found = {path.relative_to(PACKAGE).as_posix(): unsafe(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    faults = {path: [fault.partition(": ")[2] for fault in some] for path, some in found.items() if some}
+    assert faults == {"tune/driver.py": ["pickle.loads"]}
 
 
 @pytest.mark.parametrize(

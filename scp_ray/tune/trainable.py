@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -136,12 +136,12 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
 
 def pack(row: Row) -> bytes:
     """As Tune cannot look into it: of every number that it can, it keeps statistics for every trial."""
-    return pickle.dumps(row)
+    return json.dumps(row).encode()
 
 
 def unpack(packed: bytes) -> Row:
     """What ``pack`` made, on its way from our own worker to our own driver."""
-    row: Row = pickle.loads(packed)
+    row: Row = json.loads(packed)
     return row
 
 
