@@ -98,12 +98,18 @@ def layer_scores(
             score=None if score is None else partial(score, criterion),
         )
     except torch.OutOfMemoryError as error:
-        raise ResourceError(
-            f"a scoring batch of {criterion.batch_size} images does not fit into the memory of {device}. Its size is "
-            f"part of what {criterion.plugin_name} measures, so it is not cut. Set a smaller criterion.batch_size, "
-            "which makes it another trial, or use a device with more memory, or to itself. "
-            f"{str(error).partition(chr(10))[0]}"
-        ) from error
+        raise ResourceError(f"{_does_not_fit(criterion)} {str(error).partition(chr(10))[0]}") from error
+
+
+def _does_not_fit(criterion: Criterion) -> str:
+    remedy = "or use a device with more memory, or to itself."
+    if criterion.scope == "dataset":
+        return f"the maps of one block of channels do not fit into memory. Set criterion.scope: batch, {remedy}"
+    return (
+        f"a scoring batch of {criterion.batch_size} images does not fit into memory. Its size is part of what "
+        f"{criterion.plugin_name} measures, so it is not cut. Set a smaller criterion.batch_size, which makes it "
+        f"another trial, {remedy}"
+    )
 
 
 def train_feed(config: TrialConfig, plan: TrainPlan, data: FairnessData, device: torch.device) -> TrainFeed:

@@ -25,9 +25,9 @@ from scp_ray.trial import BaseModel, Result, Step, run_trial, train_base
 METHODS = [name for name in methods.names() if "test" not in name]
 UNSTRUCTURED = ("fairprune", "obd", "me-fairprune")
 SMALL: dict[str, Any] = {"name": "synthetic", "image_size": 64, "train": 96, "val": 48, "test": 48}
-PLAN: dict[str, Any] = {"batch_size": 16, "lr": 0.02, "augment": "flips"}
-# 64 px leave 2 x 2 of an image after four halvings by ResNet-18 and VGG, and an exit wants 3 x 3
-BACKBONES = {"tiny": 64, "resnet18": 96, "vgg11-bn": 96}
+PLAN: dict[str, Any] = {"batch_size": 16, "augment": "flips"}
+# with learning rates that vanilla learns at from random weights: at 0.02 it diverges on VGG-11-BN within an epoch
+BACKBONES = {"tiny": (64, 0.02), "resnet18": (96, 0.01), "vgg11-bn": (64, 0.003)}
 
 
 def method(name: str) -> Any:
@@ -39,11 +39,14 @@ def method(name: str) -> Any:
 
 
 def config(name: str, backbone: str = "tiny", epochs: int = 2, **options: Any) -> TrialConfig:
-    # the exits' convolutions, linear in the wide maps of large networks, diverge at 0.01 from random weights
-    lr = 0.005 if name.startswith("me") and backbone != "tiny" else PLAN["lr"]
+    size, lr = BACKBONES[backbone]
+    if name.startswith("me") and backbone != "tiny":
+        # 64 px leave 2 x 2 of an image after four halvings, and an exit wants 3 x 3; and the exits' convolutions,
+        # linear in the wide maps of large networks, diverge at 0.01 from random weights
+        size, lr = 96, min(lr, 0.005)
     return TrialConfig.from_dict(
         {
-            "dataset": SMALL | {"image_size": BACKBONES[backbone]} | options.pop("dataset", {}),
+            "dataset": SMALL | {"image_size": size} | options.pop("dataset", {}),
             "backbone": backbone,
             "method": method(name),
             "pr_c": 0.05,
@@ -102,7 +105,7 @@ def test_it_learns(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_it_learns_on_large_networks(name: str, backbone: str) -> None:
     easy = {"bias": 0.0, "train": 400, "val": 200, "test": 16}
-    result, *_ = train(config(name, backbone, epochs=6, dataset=easy))
+    result, *_ = train(config(name, backbone, epochs=4, dataset=easy))
     assert result.val.report.balanced_accuracy > 0.4
 
 

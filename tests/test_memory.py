@@ -371,7 +371,7 @@ def test_a_sweep_says_what_it_cut_what_it_could_not_and_what_was_killed(
     assert "looks at a batch as a whole" in failed[0]
     assert re.match(r"its base model \w+ failed \(base killed-of-the-tests, seed=0\)", failed[1])
     assert failed[2].startswith("its worker died (the machine's memory is the usual cause")
-    assert failed[2].endswith("4 times in all.")
+    assert failed[2].endswith("4 times without getting further.")
     rounds = load_sweep(tmp_path / "miniature").rounds
     assert rounds.loc[rounds["method"] == "short-of-the-tests", "micro_batch"].tolist()[1:] == [8, 8]
     assert rounds.loc[rounds["method"] == "stubborn-of-the-tests", "round"].tolist() == [0]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 
 from scp_ray import __version__, signals
 from scp_ray.cli import data, doctor, ls, report, score, status, sweep, track, trial
 from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
+
+UNFORESEEN = 70  # sysexits.h: an internal software error
 
 _COMMANDS = {
     "sweep": sweep,
@@ -62,12 +65,21 @@ def command() -> int:
     """The command as a process of its own, which ends on a signal."""
     signals.take()
     try:
-        code = main()
+        code = _main()
     except signals.Stopped:  # before or after a subcommand
         code = signals.EXIT_CODE
     if signals.received():
         signals.end_now(code)
     return code
+
+
+def _main() -> int:
+    """What nobody has foreseen is told in full, with an exit code that no scheduler takes for failed trials."""
+    try:
+        return main()
+    except Exception:
+        traceback.print_exc()
+        return UNFORESEEN
 
 
 if __name__ == "__main__":

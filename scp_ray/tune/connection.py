@@ -22,6 +22,17 @@ ANSWER_S = 10.0
 def connected(address: str | None, **options: Any) -> Iterator[None]:
     """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
     guard_token(create=not address)
+    with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
+        _start(address, options)
+        # what Tune has to say of failed trials is said by us, with the reason and what to do
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None, options: dict[str, Any]) -> None:
     try:
         _check_answers(address)
         with nullcontext() if address else loopback_only():
@@ -42,13 +53,6 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
             f"no Ray cluster answers at {address!r}: {error}. Start one (ray start --head), name the address it "
             "prints, or leave --address out for a local Ray."
         ) from error
-    # what Tune has to say of failed trials is said by us, with the reason and what to do
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    try:
-        with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
-            yield
-    finally:
-        ray.shutdown()
 
 
 def _check_answers(address: str | None) -> None:

@@ -14,6 +14,7 @@ from ray import tune
 from ray.exceptions import ActorUnavailableError, RayActorError
 
 from scp_ray import signals
+from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
@@ -57,12 +58,17 @@ def beside_main_thread(work: Callable[[], None], driver: Driver) -> None:
         driver.interrupted = True
         thread.join()
     error = ended.exception()
+    if driver.broken is not None:
+        raise driver.broken
     if error is not None and not isinstance(error, Interrupted):
         raise error
 
 
 class Interrupted(BaseException):
-    """Ends Tune's loop without its clean-up, which waits for steps to end: what runs is killed with Ray."""
+    """Ends Tune's loop without its clean-up, which waits for steps to end: what runs is killed with Ray.
+
+    No Exception: of those that its callbacks raise Tune makes tracebacks of its own.
+    """
 
 
 class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
@@ -73,6 +79,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         self.finished: set[str] = set()
         self.ray_is_up = threading.Event()
         self.interrupted = False  # by a signal
+        self.broken: LedgerError | None = None  # why failures can no longer be kept
         self._deaths: dict[str, tuple[str, int]] = {}  # of a job's workers: how far it was, how often there
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -112,7 +119,11 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         fault and does not count.
         """
         if not _node_lost(error):
-            reached, (before, deaths) = self._ledger.reached(job_id), self._deaths.get(job_id, ("", 0))
+            before, deaths = self._deaths.get(job_id, ("", 0))
+            try:
+                reached = self._ledger.reached(job_id)
+            except LedgerError:  # the disk or the store that the worker has met
+                reached = before
             deaths = deaths + 1 if reached == before else 1
             self._deaths[job_id] = (reached, deaths)
             if deaths > LOST_WORKER_RETRIES:
@@ -129,7 +140,11 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         if self._lease.lost:
             return  # the sweep is another driver's
         failure = failure | {"rerun": self._rerun}
-        self._ledger.record_failure(job_id, failure)
+        try:
+            self._ledger.record_failure(job_id, failure)
+        except LedgerError as error:
+            self.broken = error
+            raise Interrupted from error
         for sink in self._sinks:
             sink.failed({"id": job_id} | failure)
 
