@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
+from scp_ray import signals
 from scp_ray.errors import ResourceError
 from scp_ray.tune.local import guard_token, loopback_only
 
@@ -24,6 +26,8 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
     guard_token(create=not address)
     with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
         _start(address, options)
+        if threading.current_thread() is threading.main_thread():
+            signals.take_back()  # Ray has put handlers of its own in their place
         # what Tune has to say of failed trials is said by us, with the reason and what to do
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         try:
@@ -47,6 +51,12 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
         raise ResourceError(
             f"the Ray cluster at {address!r} refuses this machine's token, or there is none. Bring the cluster's "
             "(ray get-auth-token on its head) to ~/.ray/auth_token, mode 0600, or set RAY_AUTH_TOKEN."
+        ) from error
+    except (RuntimeError, ValueError) as error:  # another version of Ray or Python, or no address at all
+        where = f"joined at {address!r}" if address else "started"
+        raise ResourceError(
+            f"Ray cannot be {where}: {error} Use the versions of Ray and Python that the cluster has, and host:port or "
+            "auto as the address."
         ) from error
     except ConnectionError as error:
         raise ResourceError(

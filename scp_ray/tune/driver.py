@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
 from scp_ray import signals
 from scp_ray.errors import LedgerError
@@ -60,8 +61,17 @@ def beside_main_thread(work: Callable[[], None], driver: Driver) -> None:
     error = ended.exception()
     if driver.broken is not None:
         raise driver.broken
-    if error is not None and not isinstance(error, Interrupted):
+    # whoever signals a whole process group ends Ray's own processes too, which then has its say
+    if error is not None and not (driver.interrupted or isinstance(error, Interrupted)):
         raise error
+
+
+def memory_kills_are_lost_workers() -> None:
+    """Have Tune tell of a worker that Ray's memory monitor has killed as of any other that has died.
+
+    The error that says so is no RayActorError; at what is neither that nor an error of the task, Tune gives up the run.
+    """
+    actor_manager.RayActorError = (RayActorError, OutOfMemoryError)
 
 
 class Interrupted(BaseException):
@@ -183,7 +193,10 @@ def _error_of(trial: Any) -> BaseException | None:
     path = trial.pickled_error_file
     if path is None:
         return None
-    error: BaseException = pickle.loads(Path(path).read_bytes())
+    try:
+        error: BaseException = pickle.loads(Path(path).read_bytes())
+    except Exception as unreadable:  # an error of a library that cannot be put together again here
+        return unreadable
     return error
 
 

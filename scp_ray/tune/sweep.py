@@ -11,15 +11,15 @@ from typing import Any
 from ray import tune
 
 from scp_ray.config import Arm, SweepConfig
-from scp_ray.errors import SweepHeldError
+from scp_ray.errors import LedgerError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import define, version_notes
 from scp_ray.ledger.files import clear_half_written, write_json
-from scp_ray.ledger.lease import Lease
+from scp_ray.ledger.lease import Lease, holds
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.connection import connected
-from scp_ray.tune.driver import Driver, beside_main_thread
+from scp_ray.tune.driver import Driver, beside_main_thread, memory_kills_are_lost_workers
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
@@ -63,13 +63,19 @@ def run_sweep(
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        beside_main_thread(lambda: _run(config, arms, ledger, plan, sinks, address, driver, wait_s), driver)
+        try:
+            beside_main_thread(lambda: _run(config, arms, ledger, plan, sinks, address, driver, wait_s), driver)
+        except LedgerError:
+            if ledger.token is None or holds(ledger.driver, ledger.token):
+                raise
+            lease.lost = True
         if lease.lost:
             raise SweepHeldError(f"another driver has taken {ledger.root} over while this one was silent.")
     else:
         _define(config, arms, ledger)
     interrupted = driver.interrupted and len(driver.finished) < len(plan.to_do)
     if not interrupted:
+        ledger.check_lease()
         prune_models(ledger, config.keep_models)
         for job in plan.done:
             if job.trial is None:
@@ -122,6 +128,7 @@ def _committed(plan: Plan, ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 def _define(config: SweepConfig, arms: Sequence[Arm], ledger: Ledger) -> dict[str, Any]:
     """Write sweep.json, keeping what earlier runs put there."""
+    ledger.check_lease()
     previous = ledger.definition() if ledger.definition_path.exists() else None
     for note in version_notes(previous):
         print(f"warning: {note}", file=sys.stderr)
@@ -161,6 +168,7 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle]
     queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
     # Tune's own notes, pickled and never read: in a new folder of this user alone, whatever disk the ledger is on
     with tempfile.TemporaryDirectory(prefix="scp_ray-tune-", ignore_cleanup_errors=True) as scratch:
+        memory_kills_are_lost_workers()
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, reuse_actors=True),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.exceptions import RayError
 
 from scp_ray.config import ResolvedTrial
 from scp_ray.devices import choose_device, reset_peak_memory
@@ -42,7 +43,7 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
     """Runs the job that its config names and reports each row that the ledger has committed.
 
     A failure of the job itself (a NaN loss, a bad image) ends it with ``failed``: running it again would fail
-    again. A failure of the surroundings (disk, lost worker) is raised, and Tune tries the job once more.
+    again. A failure of the surroundings (disk, Ray, lost worker) is raised: the job goes back to the queue.
     """
 
     def setup(self, config: dict[str, Any], order: WorkOrder) -> None:
@@ -71,8 +72,8 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
             if self._rows is None:
                 self._rows = self._start()
             row = next(self._rows, None)
-        except (OSError, LedgerError, torch.AcceleratorError):
-            raise  # a broken CUDA context would fail every later job of this process: Tune starts another one
+        except (OSError, LedgerError, RayError, torch.AcceleratorError):
+            raise  # a broken CUDA context would fail every later job of this process: another one is started
         except Exception as error:  # whatever a plug-in may raise: it is named, kept and does not stop the others
             self._rows = None
             return {"job": job.id, "failed": failure_of(job, error), "done": True}

@@ -22,7 +22,10 @@ def versions_here() -> Versions:
 
 
 def differing(node: Mapping[str, str], driver: Mapping[str, str]) -> list[str]:
-    """What cannot work together, a sentence each. Of Python the minor version counts, torch's may differ."""
+    """What cannot work together, a sentence each. Of Python the minor version counts here, torch's may differ.
+
+    A driver's Python has to be the cluster's to the last number: Ray refuses it when it connects.
+    """
     return [
         f"{name} is {node[name]} there and {driver[name]} on the driver. Install the same version on every node."
         for name in ("Python", "Ray", "scp_ray")
