@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ class Disk:
         (self.path / "ballast").unlink(missing_ok=True)
         free = os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize // 1024
         assert free >= kilobytes, f"{free} kB are free"
-        (self.path / "ballast").write_bytes(bytes(1024 * (free - kilobytes)))
+        with suppress(OSError):  # of the rest somebody else may take a part meanwhile
+            (self.path / "ballast").write_bytes(bytes(1024 * (free - kilobytes)))
 
     def remount(self, options: str) -> None:
         """Tried for a while: a disk is busy while something on it is being written."""
