@@ -151,6 +151,27 @@ def test_nodes_that_do_not_come_end_the_wait(cluster: Cluster, tmp_path: Path) -
     assert list((tmp_path / "short" / "out").iterdir()) == list((tmp_path / "stopped" / "out").iterdir()) == []
 
 
+def test_the_wait_ends_when_the_node_comes(cluster: Cluster) -> None:
+    """The whole group is asked for while the node is missing, and given back when it is there."""
+    added, asked = [], []
+
+    def node_comes() -> None:
+        if not added and (pending := groups("PENDING")):
+            asked.extend(pending)
+            added.append(cluster.add_node(num_cpus=4))
+
+    wanted = Resources(cpus_per_trial=4, gpus_per_trial=0, scorers=2, node_types=[NodeType(cpus=4, max=1)])
+    expected = [{"CPU": 4, "GPU": 0}, {"CPU": 1, "GPU": 0}, {"CPU": 1, "GPU": 0}]
+    try:
+        assert place_trials(wanted, may_grow=True, wait_s=60, check_on=node_comes) == expected
+        assert asked == [[{"CPU": 4.0}, {"CPU": 1.0}, {"CPU": 1.0}]]
+        wait_for(lambda: not groups("PENDING") and not groups("CREATED"))
+    finally:
+        for node in added:
+            cluster.remove_node(node)
+
+
+@pytest.mark.slow
 def test_a_sweep_goes_on_when_the_node_comes(cluster: Cluster, tmp_path: Path) -> None:
     """A base model holds the head's bundle alone; a trial gets the same node again, with its scorers' bundles."""
     sweep = start(tmp_path, cluster.address, "--wait", "2m", **LARGER)

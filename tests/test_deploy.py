@@ -23,6 +23,9 @@ import yaml
 from miniature import SPACE, TRIAL
 
 from scp_ray.cli.main import _COMMANDS
+from scp_ray.config import SweepConfig, read_space
+from scp_ray.tune.node_types import nodes_to_come
+from scp_ray.tune.placement import Node, fits, trial_bundles
 
 ROOT = Path(__file__).parents[1]
 SBATCH = ROOT / "deploy" / "slurm" / "sweep.sbatch"
@@ -111,6 +114,17 @@ def test_every_command_of_cluster_yaml_is_one_that_ray_knows(cluster: dict[str, 
             parsed_by_us(
                 words_after("scp-ray", " ".join(read["cmd"]) if isinstance(read["cmd"], tuple) else read["cmd"])
             )
+
+
+def test_every_node_gets_what_a_sweep_in_a_bucket_needs(cluster: dict[str, Any]) -> None:
+    """The header's sweep writes to s3://, so the package comes with that extra, as a shell hands it to pip."""
+    assert " --out s3://BUCKET/" in (ROOT / "cluster.yaml").read_text()
+    (install,) = [line for line in cluster["setup_commands"] if "pip install" in line]
+    said = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {install}"], env={"HOME": "/home/ubuntu"}, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert "/home/ubuntu/scp_ray[s3]" in said
+    assert "s3" in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def test_every_node_gets_the_token_and_what_the_package_is_built_from(cluster: dict[str, Any]) -> None:
@@ -392,12 +406,28 @@ def test_the_rayjob_runs_this_ray_with_a_token_and_tries_again() -> None:
 def test_kubernetes_tries_again_what_a_retry_can_help(tmp_path: Path, code: int, job_fails: bool) -> None:
     """The entrypoint in a shell, with a scp-ray that ends with the code."""
     entrypoint = rayjob()["spec"]["entrypoint"]
-    (inner,) = [word for word in shlex.split(entrypoint) if word.startswith("scp-ray")]
-    parsed_by_us(words_after("scp-ray", inner))
     (tmp_path / "scp-ray").write_text(f"#!/bin/sh\nexit {code}\n")
     (tmp_path / "scp-ray").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     assert bool(subprocess.run(shlex.split(entrypoint), env=os.environ | {"PATH": path}).returncode) == job_fails
+
+
+def test_the_rayjob_names_nodes_that_hold_its_trials() -> None:
+    """No node but a head without CPUs is there when the sweep starts, and on KubeRay Ray tells of no other."""
+    spec = rayjob()["spec"]
+    (inner,) = [word for word in shlex.split(spec["entrypoint"]) if word.startswith("scp-ray")]
+    asked = parsed_by_us(words_after("scp-ray", inner))
+    resources = SweepConfig.from_dict(read_space(asked.space, overrides=asked.overrides)).resources
+    (named,) = resources.node_types
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert (f"{named.cpus:g}", str(named.gpus)) == (limits["cpu"], limits["nvidia.com/gpu"])
+    assert (named.name, named.max) == (group["groupName"], group["maxReplicas"])
+    head = Node("head", cpus=0, gpus=0)
+    to_come = nodes_to_come(resources.node_types, [head], enough=resources.scorers + 1)
+    bundles = trial_bundles(resources, [head, *to_come])
+    assert bundles[0] == {"CPU": 4, "GPU": 1}
+    assert fits(bundles, [head, *to_come]) and not fits(bundles, [head])
 
 
 def test_the_image_gets_what_the_package_is_built_from() -> None:

@@ -10,17 +10,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import S3, files_below, forget_file_systems
 
 from scp_ray.cli.main import main
-from scp_ray.tracking.reach import trouble_with, without_secrets
+from scp_ray.ledger import live
+from scp_ray.tracking.reach import trouble_with
 from scp_ray.tune.doctor import Findings, judge
 
 DRIVER = {"Python": "3.11.9", "Ray": "2.60.0", "scp_ray": "0.1.0", "torch": "2.15.0"}
 GB = 10**9
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -95,6 +99,72 @@ def test_results_that_cannot_be_written(home: Path, capsys: pytest.CaptureFixtur
     assert fault.startswith("cannot write /proc: ")
 
 
+# -- results on an object store ---------------------------------------------------------------------------------------
+
+
+def test_an_object_store_is_written_to(home, capsys, monkeypatch, s3: S3) -> None:
+    """It has no free space to tell, MLflow's database lies elsewhere, and no folder `s3:` is made or looked at."""
+    monkeypatch.chdir(home)
+    out = s3.folder()
+    written = len(s3.requests())
+    said = doctor(capsys, "--out", str(out))
+    assert said["cannot_run"] == []
+    assert said["nodes"][0]["out_free"] is None
+    assert said["storage"] == str(out)
+    assert "SCP_RAY_SCRATCH" in said["tracker"]
+    assert any(line.startswith("PUT ") for line in s3.requests()[written:])
+    assert files_below(out) == set() and list(home.iterdir()) == []
+    assert main(["doctor", "--out", str(out)]) == 0
+    assert f"storage: {out}\n" in capsys.readouterr().out
+
+
+def test_an_object_store_that_refuses(home, capsys, monkeypatch, s3: S3) -> None:
+    """No such bucket, and no credentials."""
+    (fault,) = doctor(capsys, "--out", "s3://no-such-bucket/sweeps", expect=3)["cannot_run"]
+    assert fault.startswith("cannot write s3://no-such-bucket/sweeps: ") and "bucket" in fault
+    out = s3.folder()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    forget_file_systems()
+    try:
+        (fault,) = doctor(capsys, "--out", str(out), expect=3)["cannot_run"]
+    finally:
+        monkeypatch.undo()
+        forget_file_systems()
+    assert "Unable to locate credentials" in fault
+    assert fault.endswith("Every node needs the same credentials, endpoint and scp_ray[s3].")
+
+
+def test_a_store_whose_package_is_not_here() -> None:
+    """Doctor finds it out, and so does a node that is asked; neither takes s3:// for a local folder."""
+    code = """
+import sys
+sys.modules["s3fs"] = None
+from scp_ray.cli.main import main
+from scp_ray.tune.probe import leave_mark
+print(leave_mark("s3://bucket/sweeps/.probe-1"))
+sys.exit(main(["doctor", "--out", "s3://bucket/sweeps"]))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 3, ended.stderr
+    node, *driver = ended.stdout.splitlines()
+    assert node.startswith("cannot read s3://bucket/sweeps: s3:// needs a package that is not here")
+    assert node.endswith("Every node needs the same credentials, endpoint and scp_ray[s3].")
+    (fault,) = [line for line in driver if line.startswith("cannot run: ")]
+    assert fault.startswith("cannot run: --out: s3:// needs a package") and "pip install 'scp_ray[s3]'" in fault
+    assert any(line == "storage: none" for line in driver)
+
+
+def test_on_a_network_mount_the_database_lies_elsewhere(home, capsys, monkeypatch) -> None:
+    assert doctor(capsys, "--out", str(home))["tracker"] == "an SQLite file in the sweep's folder"
+    (home / "mountinfo").write_text(f"36 35 0:1 / {home} rw shared:1 - nfs4 server:/sweeps rw\n")
+    monkeypatch.setattr(live, "MOUNTS", home / "mountinfo")
+    assert "SCP_RAY_SCRATCH" in doctor(capsys, "--out", str(home / "results"))["tracker"]
+
+
+# -- what is said of a node -------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
     ("change", "faults", "hints"),
     [
@@ -107,6 +177,7 @@ def test_results_that_cannot_be_written(home: Path, capsys: pytest.CaptureFixtur
         ({"versions": DRIVER | {"torch": "2.14.0"}}, [], ["n1: torch is 2.14.0 there and 2.15.0 here"]),
         ({"memory_free": GB}, [], ["n1: 1.0 GB of memory free"]),
         ({"memory_free": None}, [], []),
+        ({"out_free": None}, [], []),
         ({"store_free": GB, "out_free": 1.5 * GB}, [], ["n1: 1.0 GB of disk of stores", "n1: 1.5 GB of disk of --out"]),
     ],
 )
@@ -123,17 +194,20 @@ def test_what_is_wrong_with_a_node(change: dict[str, Any], faults: list[str], hi
 # -- the tracker ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("http://me:s3cret@host:5000/x?token=s3cret#s3cret", "http://host:5000/x"),
-        ("https://host", "https://host"),
-        ("postgresql://me:s3cret@host/db?sslpassword=s3cret", "postgresql://host/db"),
-        ("http://me:s3%40cret@host", "http://host"),
-    ],
-)
-def test_an_address_is_shown_without_its_secrets(uri: str, shown: str) -> None:
-    assert without_secrets(uri) == shown
+@pytest.mark.parametrize("mark", ["/", "#", "?", "[", "]", "@", ":"])
+def test_no_part_of_a_password_is_shown(home, capsys, monkeypatch, mark: str) -> None:
+    """Characters that ought to be escaped: what stands before and behind them is hidden, whoever reads the address."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:s3cr{mark}tw0rd@127.0.0.1:1/path")
+    for words in (["doctor", "--json"], ["doctor"]):
+        assert main(words) == 0
+        captured = capsys.readouterr()
+        assert ("http://***" if mark == "?" else "http://***@127.0.0.1:1/path") in captured.out
+        assert not any(part in captured.out + captured.err for part in ("user:", "s3cr", "tw0rd"))
+
+
+def test_an_address_that_cannot_be_read_is_a_hint() -> None:
+    trouble = trouble_with("https://user:s3cr[t@host")
+    assert trouble.startswith("the tracker's address https://***@host cannot be read. ") and "[ as %5B" in trouble
 
 
 def test_a_tracker_that_is_not_there_is_a_hint_without_its_password(home, capsys, monkeypatch) -> None:
@@ -143,7 +217,7 @@ def test_a_tracker_that_is_not_there_is_a_hint_without_its_password(home, capsys
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:s3cret@{address}/?token=s3cret")
         assert main(["doctor", "--json"]) == 0
     captured = capsys.readouterr()
-    assert f"the tracker at http://{address}/ does not answer" in captured.out
+    assert f"the tracker at http://***@{address}/?*** does not answer" in captured.out
     assert "s3cret" not in captured.out + captured.err
 
 
@@ -193,22 +267,50 @@ def test_a_tracker_that_answers_is_no_trouble(tmp_path: Path) -> None:
 # -- a cluster --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def cluster(s3: S3) -> Iterator[str]:
+    """The address of two nodes, of which the one with two fake GPUs has no credentials for s3://."""
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=3, num_gpus=2, env_vars={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
+    try:
+        yield made.address
+    finally:
+        made.shutdown()
+
+
 @pytest.mark.ray
-def test_every_node_of_a_cluster_is_looked_at(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_a_node_without_credentials_is_told_apart(cluster: str, s3: S3, home: Path, capsys) -> None:
+    out = s3.folder()
+    said = doctor(capsys, "--address", cluster, "--out", str(out), expect=3)
+    (poor,) = [node["name"] for node in said["nodes"] if node["gpus"]]
+    (fault,) = [fault for fault in said["cannot_run"] if "GPUs" not in fault]
+    assert fault.startswith(f"{poor}: cannot read {out}: ") and "Unable to locate credentials" in fault
+    assert fault.endswith("Every node needs the same credentials, endpoint and scp_ray[s3].")
+    assert {node["out_free"] for node in said["nodes"]} == {None}
+    assert files_below(out) == set()
+
+
+@pytest.mark.ray
+def test_a_driver_that_cannot_write_is_a_finding(cluster: str, home: Path, capsys) -> None:
+    """Where the results cannot go the nodes are looked at all the same."""
+    said = doctor(capsys, "--address", cluster, "--out", "/proc/results", expect=3)
+    assert len(said["nodes"]) == 2
+    (fault,) = [fault for fault in said["cannot_run"] if "GPUs" not in fault]
+    assert fault.startswith("cannot write /proc/.probe-")
+
+
+@pytest.mark.ray
+def test_every_node_of_a_cluster_is_looked_at(cluster: str, tmp_path: Path, capsys, monkeypatch) -> None:
     """Ray counts two GPUs on one node that torch does not see: a trial there would fail, and doctor says so."""
     import ray
     import torch
-    from ray.cluster_utils import Cluster
 
     if torch.cuda.is_available():
         pytest.skip("needs a machine without GPUs")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=3, num_gpus=2)
-    try:
-        said = doctor(capsys, "--address", cluster.address, "--out", str(tmp_path), expect=3)
-    finally:
-        cluster.shutdown()
+    said = doctor(capsys, "--address", cluster, "--out", str(tmp_path), expect=3)
     assert not ray.is_initialized()
     assert sorted((node["cpus"], node["gpus"], node["torch_gpus"]) for node in said["nodes"]) == [(1, 0, 0), (3, 2, 0)]
     assert len({node["name"] for node in said["nodes"]}) == 2, "two nodes of one host are told apart"

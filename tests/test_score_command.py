@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -15,9 +16,11 @@ import torch
 import yaml
 from miniature import SPACE, TRIAL
 from safetensors.torch import load_file
+from stores import S3
 
 from scp_ray.cli.main import main
 from scp_ray.ledger import Ledger
+from scp_ray.ledger.files import write_bytes
 
 DATASET = yaml.safe_dump(TRIAL["dataset"], default_flow_style=True).strip()
 
@@ -90,6 +93,30 @@ def test_options_count_over_what_the_sweep_knows(ledger: Ledger, capsys: pytest.
     torch.save(state, file := base.parent.parent / "bare.pt")
     plain = scored(capsys, "--weights", str(file), "--dataset", DATASET, "--set", "trial.backbone=tiny", *options)
     pd.testing.assert_frame_equal(table, plain)
+
+
+def test_weights_and_tables_on_an_object_store(ledger: Ledger, s3: S3, tmp_path: Path, capsys, monkeypatch) -> None:
+    """A sweep that lies there, or a bare file, gives the scores of the folder on disk; nothing is made here."""
+    monkeypatch.chdir(tmp_path)
+    sweep, base = s3.folder() / "miniature", only(ledger.root / "bases")
+    model = base / "model.safetensors"
+    for path, name in ((ledger.root / "sweep.json", "sweep.json"), (model, f"bases/{base.name}/{model.name}")):
+        write_bytes(sweep / name, path.read_bytes())
+    here = scored(capsys, "--weights", str(base))
+    pd.testing.assert_frame_equal(scored(capsys, "--weights", f"{sweep}/bases/{base.name}"), here)
+    write_bytes(sweep.parent / "bare.safetensors", model.read_bytes())
+    words = ["--dataset", DATASET, "--backbone", "tiny", "--layer", "-1", "--criterion", "{name: snnl, batch_size: 32}"]
+    for suffix, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet)):
+        out = sweep.parent / "tables" / f"scores{suffix}"
+        assert main(["score", "--weights", f"{sweep.parent}/bare.safetensors", *words, "--out", str(out)]) == 0
+        assert read(io.BytesIO(out.read_bytes()))["score"].astype("float32").tolist() == here["score"].tolist()
+    refused = {"bare.pt": "only .safetensors is read", "damaged.safetensors": "is damaged", "absent": "no such file"}
+    for name, told in refused.items():
+        if name != "absent":
+            write_bytes(sweep.parent / name, b"")
+        assert main(["score", "--weights", f"{sweep.parent}/{name}", *words]) == 2
+        assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_space_says_what_weights_are(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

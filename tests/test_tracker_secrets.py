@@ -52,6 +52,8 @@ def hidden(text: str) -> bool:
         ("postgresql+psycopg2://u:p@ss/w0rd@db/mlflow", "postgresql+psycopg2://***@db/mlflow"),
         ("https://mlflow.example.org/?token=abcd1234&team=derm", "https://mlflow.example.org/?***"),
         ("https://u:pw@mlflow.example.org/", "https://***@mlflow.example.org/"),
+        ("https://alice:hun?ter22@mlflow.example.org/", "https://***"),  # the query begins in the password, or not
+        ("https://mlflow.example.org/?token=abcd@1234", "https://***"),
         ("https://mlflow.example.org:5000", "https://mlflow.example.org:5000"),
         ("sqlite:////home/alice/mlflow.db", "sqlite:////home/alice/mlflow.db"),
     ],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scp_ray.cli.output import print_json
 
 if TYPE_CHECKING:
+    from scp_ray.places import AnyPath
     from scp_ray.tune.doctor import Findings
 
 _SIZES = ("memory_free", "store_free", "out_free")
@@ -27,15 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look, tell, and exit with 3 where something cannot run."""
-    from scp_ray.tracking.reach import trouble_with, without_secrets
+    from scp_ray.tracking.reach import trouble_with
+    from scp_ray.tracking.secrets import redacted
     from scp_ray.tune.doctor import examine
 
     found = examine(options.address, options.out)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    tracker = without_secrets(uri) if uri else "an SQLite file in the sweep's folder"
+    tracker = redacted(uri) if uri else _own_tracker(found.storage)
     if uri and (trouble := trouble_with(uri)):
         found.hints.append(trouble)
-    storage = str(Path(options.out).absolute())
+    storage = None if found.storage is None else str(found.storage)
     if options.json:
         print_json(
             {"nodes": found.nodes, "token": found.token, "storage": storage, "tracker": tracker}
@@ -46,7 +48,15 @@ def run(options: argparse.Namespace) -> int:
     return 3 if found.faults else 0
 
 
-def _print(found: Findings, storage: str, tracker: str) -> None:
+def _own_tracker(storage: AnyPath | None) -> str:
+    from scp_ray.ledger.live import on_network
+
+    if storage is None or (isinstance(storage, Path) and not on_network(storage)):
+        return "an SQLite file in the sweep's folder"
+    return "an SQLite file in the driver's scratch folder (SCP_RAY_SCRATCH), copied to the sweep's folder"
+
+
+def _print(found: Findings, storage: str | None, tracker: str) -> None:
     title = ("node", "CPUs", "GPUs: Ray, torch", "memory free", "store free", "out free", "versions")
     rows = [title, *(_row(node) for node in found.nodes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -54,7 +64,7 @@ def _print(found: Findings, storage: str, tracker: str) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     token = found.token["from"] or "none"
     print(f"\nRay token: {token}" + (f", mode {found.token['file_mode']}" if found.token["file_mode"] else ""))
-    print(f"storage: {storage}\ntracker: {tracker}\n")
+    print(f"storage: {storage or 'none'}\ntracker: {tracker}\n")
     for fault in found.faults:
         print(f"cannot run: {fault}")
     for hint in found.hints:

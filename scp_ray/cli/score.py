@@ -10,13 +10,14 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
 from scp_ray.cli.spaces import prepare_data_set
 from scp_ray.cli.weights import Weights
 from scp_ray.errors import ConfigError
+from scp_ray.places import any_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 PARTS = ("dataset", "backbone", "method", "criterion", "layer", "pick")
 DEFAULTS = {"backbone": "vgg11", "rounds": 0, "pr_c": 0.02}  # pr_c and rounds decide nothing here
-WRITERS: dict[str, Callable[[Any, Path], None]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+WRITERS: dict[str, Callable[[Any], bytes]] = {
+    ".csv": lambda table: table.to_csv(index=False).encode(),
+    ".parquet": lambda table: table.to_parquet(index=False),
 }
 
 
@@ -54,22 +55,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
-    parser.add_argument("--out", metavar="FILE", help="a .csv or .parquet file (default: CSV on stdout)")
+    parser.add_argument("--out", metavar="FILE", help="a .csv or .parquet file, or its URI (default: CSV on stdout)")
     parser.add_argument("--json", action="store_true", help="print one JSON object: the channels")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read everything, score, write."""
-    out = Path(options.out) if options.out else None
-    if out is not None and out.suffix not in WRITERS:
+    from scp_ray.ledger.files import write_bytes
+
+    out = any_path(options.out) if options.out else None
+    if out is not None and (suffix := PurePath(out.name).suffix) not in WRITERS:
         raise ConfigError(f"--out {out}: allowed are {' and '.join(WRITERS)}.")
     weights = Weights.find(options.weights)
     config = _config(options, weights)
     prepare_data_set(config.dataset)
     table, by = _table(options, weights, config)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        WRITERS[out.suffix](table, out)
+        write_bytes(out, WRITERS[suffix](table))
         print(f"Table: {out}", file=sys.stderr)
     if options.json:
         columns = table.astype(object).where(table.notna(), None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.errors import BackboneError, ConfigError
+from scp_ray.places import AnyPath, any_path
+from scp_ray.remote import RemotePath
 
 if TYPE_CHECKING:
     from scp_ray.config import TrialConfig
@@ -21,7 +22,7 @@ FILE = "model.safetensors"
 class Weights:
     """A file of weights; of a sweep's also where it stands."""
 
-    path: Path
+    path: AnyPath
     ledger: Ledger | None = None
     config: TrialConfig | None = None  # of the trial or base model
 
@@ -29,15 +30,20 @@ class Weights:
     def find(cls, given: str) -> Weights:
         """From a file, or from a folder models/<trial_id> or bases/<base_id> of a sweep.
 
-        Raises BackboneError where there is no such file, ConfigError where its sweep does not know it.
+        On an object store only safetensors are read. Raises BackboneError where there is no such file, ConfigError
+        where its sweep does not know it.
         """
         from scp_ray.ledger import Ledger
 
-        path = Path(given).absolute()
-        path = path / FILE if path.is_dir() else path
+        path = any_path(given).absolute()
+        path = path if path.is_file() else path / FILE
         if not path.is_file():
             raise BackboneError(f"--weights {given}: there is no such file, and no folder that holds {FILE}.")
-        kind, root = path.parent.parent.name, path.parents[2] if len(path.parents) > 2 else path.parent
+        if isinstance(path, RemotePath) and not path.name.endswith(".safetensors"):
+            raise BackboneError(
+                f"--weights {given}: from a URI only .safetensors is read; copy the file to this machine."
+            )
+        kind, root = path.parent.parent.name, path.parent.parent.parent
         if path.name != FILE or kind not in ("models", "bases") or not (root / "sweep.json").exists():
             return cls(path)
         ledger = Ledger(root)
@@ -60,11 +66,9 @@ class Weights:
 
     def load_(self, learner: Learner) -> None:
         """Put the weights, masks included, into the learner. Raises BackboneError where they do not fit."""
-        from scp_ray.backbones.weights import load_weights
         from scp_ray.maths.masks import load_masked_state_
 
-        state = load_weights(str(self.path), None)
-        assert state is not None
+        state = self._state()
         bare = not any(name.startswith("network.") for name in state)  # a network's own state dict
         try:
             load_masked_state_(learner.network if bare else learner, state)
@@ -73,6 +77,21 @@ class Weights:
                 f"--weights {self.path} do not fit {type(learner).__name__} on {learner.backbone_name}: {error}\n"
                 "Name what the weights were trained as by --backbone, --method and --dataset."
             ) from error
+
+    def _state(self) -> Mapping[str, Any]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        from scp_ray.backbones.weights import load_weights
+
+        if not isinstance(self.path, RemotePath):
+            state = load_weights(str(self.path), None)
+            assert state is not None
+            return state
+        try:
+            return load(self.path.read_bytes())
+        except SafetensorError as error:
+            raise BackboneError(f"--weights {self.path} is damaged and cannot be read: {error}") from error
 
 
 def _config_of(identifier: str, ledger: Ledger) -> TrialConfig:

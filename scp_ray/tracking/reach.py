@@ -10,18 +10,21 @@ from mlflow import MlflowClient
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
 
+from scp_ray.tracking.secrets import redacted
+
 ANSWER_S = 5
-
-
-def without_secrets(uri: str) -> str:
-    """An address without user, password and query."""
-    parts = urlsplit(uri)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def trouble_with(uri: str) -> str:
     """Why the tracker cannot be told anything, in a sentence; empty where it answers or nothing can be checked."""
-    parts, shown = urlsplit(uri), without_secrets(uri)
+    shown = redacted(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # what it says repeats the password
+        return (
+            f"the tracker's address {shown} cannot be read. In a user or password write / as %2F, # as %23, ? as %3F, "
+            "[ as %5B and ] as %5D."
+        )
     if parts.scheme == "sqlite":
         folder = Path(parts.path.removeprefix("/")).parent
         return "" if folder.is_dir() else f"{shown}: there is no folder {folder}. Make it."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -17,9 +19,15 @@ _SHORTEST = 4  # replacing shorter ones wherever they occur would spell them out
 
 def redacted(text: str) -> str:
     """``text`` without the passwords and tokens of MLflow's environment variables, and without any address's user."""
-    for secret in sorted(set(_known()), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return _USER.sub(f"{HIDDEN}@", text)
+    hide = [False] * len(text)
+    for secret in set(_known()):  # they overlap: of user:a?b@host both user:a?b and b@host may be one
+        for found in re.finditer(f"(?={re.escape(secret)})", text):
+            hide[found.start() : found.start() + len(secret)] = [True] * len(secret)
+    shown = "".join(
+        HIDDEN if hidden else "".join(character for character, _ in group)
+        for hidden, group in groupby(zip(text, hide, strict=True), key=itemgetter(1))
+    )
+    return _USER.sub(f"{HIDDEN}@", shown)
 
 
 def shown(error: BaseException) -> str:

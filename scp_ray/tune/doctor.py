@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scp_ray.errors import ResourceError
+from scp_ray.errors import LedgerError, ResourceError
+from scp_ray.places import AnyPath, any_path
 from scp_ray.tune.connection import connected
 from scp_ray.tune.facts import existing, facts_here, machine_here
 from scp_ray.tune.nodes import on_each
@@ -25,6 +26,7 @@ class Findings:
 
     nodes: list[dict[str, Any]] = field(default_factory=list)
     token: dict[str, str | None] = field(default_factory=dict)
+    storage: AnyPath | None = None  # where results go; None where it cannot be used
     faults: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
@@ -36,33 +38,40 @@ def examine(address: str | None, out: str) -> Findings:
 
     Args:
         address: of a running cluster.
-        out: where results are to go.
+        out: where results are to go: a path or a URI.
     """
     found = Findings()
-    folder = existing(Path(out))
+    try:
+        found.storage = any_path(out).absolute()
+    except LedgerError as error:
+        found.faults.append(f"--out: {error}")
+    on_disk = str(found.storage) if isinstance(found.storage, Path) else None
+    folder = existing(found.storage) if isinstance(found.storage, Path) else found.storage
     _look_at_token(found, os.environ, Path.home(), joins=address is not None)
     if address is None:
-        found.nodes = [machine_here(out)]
-        found.faults += [fault] if (fault := write_and_read(folder / ".scp_ray-doctor", b"doctor")) else []
+        found.nodes = [machine_here(on_disk)]
+        if folder is not None and (fault := write_and_read(folder / ".scp_ray-doctor", b"doctor")):
+            found.faults.append(fault)
     else:
         try:
             with connected(address):
-                _look_at_cluster(found, folder, out)
-        except ResourceError as error:
+                _look_at_cluster(found, folder, on_disk)
+        except (ResourceError, LedgerError) as error:
             found.faults.append(str(error))
     for node in found.nodes:
         judge(node, versions_here(), found)
     return found
 
 
-def _look_at_cluster(found: Findings, folder: Path, out: str) -> None:
+def _look_at_cluster(found: Findings, folder: AnyPath | None, on_disk: str | None) -> None:
+    """Raises LedgerError where this process cannot write to the folder."""
     nodes = cluster_nodes()
-    for node, answer in on_each(nodes, facts_here, str(Path(out).absolute())).items():
+    for node, answer in on_each(nodes, facts_here, on_disk).items():
         if isinstance(answer, ResourceError):
             found.faults.append(f"{node.name}: {answer}")
         else:
             found.nodes.append({"name": node.name, "cpus": node.cpus, "gpus": node.gpus} | answer)
-    if len(nodes) > 1:
+    if folder is not None:
         by_node = probe_folder(nodes, folder)
         found.faults += [f"{node.name}: {fault}" for node, faults in by_node.items() for fault in faults]
 

@@ -16,10 +16,10 @@ from scp_ray.tune.versions import versions_here
 _MEMORY = Path("/proc/meminfo")
 
 
-def facts_here(out: str) -> dict[str, Any]:
+def facts_here(out: str | None) -> dict[str, Any]:
     """Of this machine: versions, GPUs that torch sees, free bytes of memory and of the disks of stores and results.
 
-    Memory is None where the system does not tell.
+    Memory is None where the system does not tell, and so is the results' disk where ``out`` is None: they go to none.
     """
     return {
         "host": platform.node(),
@@ -28,11 +28,11 @@ def facts_here(out: str) -> dict[str, Any]:
         "memory_free": _memory_free(),
         "store": str(store_home()),
         "store_free": shutil.disk_usage(existing(store_home())).free,
-        "out_free": shutil.disk_usage(existing(Path(out))).free,
+        "out_free": None if out is None else shutil.disk_usage(existing(Path(out))).free,
     }
 
 
-def machine_here(out: str) -> dict[str, Any]:
+def machine_here(out: str | None) -> dict[str, Any]:
     """The same without a cluster, with the CPUs and GPUs that Ray would count if it were started."""
     from ray._private.accelerators import get_accelerator_manager_for_resource
 

@@ -16,6 +16,8 @@ from scp_ray.tune.nodes import on_each
 from scp_ray.tune.placement import Bundle, Node
 from scp_ray.tune.versions import differing, versions_here
 
+_SAME_STORE = "Every node needs the same credentials, endpoint and scp_ray[s3]."
+
 
 def probe_nodes(nodes: Sequence[Node], bundles: Sequence[Bundle], folder: AnyPath, data: Sequence[DataSet]) -> None:
     """Ask every node that a trial or a scorer may run on; nothing is left behind. A single node is this machine.
@@ -75,7 +77,7 @@ def probe_folder(nodes: Sequence[Node], folder: AnyPath) -> dict[Node, list[str]
             elif answer:
                 faults[node] = [answer]
             elif not (probe / node.id).exists():
-                faults[node] = [_not_shared(folder)]
+                faults[node] = [_not_shared(str(folder))]
         return faults
     finally:
         with suppress(OSError):  # of another node's, say; it is in nobody's way
@@ -84,16 +86,17 @@ def probe_folder(nodes: Sequence[Node], folder: AnyPath) -> dict[Node, list[str]
 
 def leave_mark(probe: str) -> str:
     """On a node: read the driver's file and write one of its own; what went wrong, or nothing."""
-    folder = any_path(probe)
-    if not (folder / "driver").exists():  # and nothing is made here: it would stay
-        return _not_shared(folder.parent)
+    above, _, name = probe.rpartition("/")
     try:
-        known = (folder / "driver").read_bytes() == folder.name.encode()
-    except OSError as error:
-        return f"cannot read {folder.parent}: {error}. Give this user the right to, or choose another --out."
+        folder = any_path(probe)
+        known = (folder / "driver").read_bytes() == name.encode()
+    except (FileNotFoundError, NotADirectoryError):  # and nothing is made here: it would stay
+        known = False
+    except (OSError, LedgerError) as error:
+        return _refused("read", above, error)
     if not known:
-        return _not_shared(folder.parent)
-    return write_and_read(folder / ray.get_runtime_context().get_node_id(), folder.name.encode(), keep=True)
+        return _not_shared(above)
+    return write_and_read(folder / ray.get_runtime_context().get_node_id(), name.encode(), keep=True)
 
 
 def write_and_read(path: AnyPath, content: bytes, *, keep: bool = False) -> str:
@@ -104,15 +107,18 @@ def write_and_read(path: AnyPath, content: bytes, *, keep: bool = False) -> str:
         if not keep:
             path.unlink()
     except (OSError, LedgerError) as error:
-        return f"cannot write {path.parent}: {error}. Give this user the right to, free space, or choose another --out."
-    return "" if same else f"{path.parent} gives back other bytes than it was given. Check that disk."
+        return _refused("write", str(path.parent), error)
+    return "" if same else f"{path.parent} gives back other bytes than it was given. Check that disk or store."
 
 
-def _not_shared(folder: AnyPath) -> str:
-    return (
-        f"{folder} is not the folder that the driver sees there. Put --out on a disk that every node mounts at the "
-        "same path."
-    )
+def _refused(what: str, folder: str, error: Exception) -> str:
+    remedy = _SAME_STORE if "://" in folder else "Give this user the right to, free space, or choose another --out."
+    return f"cannot {what} {folder}: {str(error).rstrip('.')}. {remedy}"
+
+
+def _not_shared(folder: str) -> str:
+    remedy = _SAME_STORE if "://" in folder else "Put --out on a disk that every node mounts at the same path."
+    return f"{folder} is not the folder that the driver sees there. {remedy}"
 
 
 def _digest(data_set: DataSet) -> str:
