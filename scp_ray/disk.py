@@ -48,7 +48,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def clear_half_written(folder: Path, pattern: str) -> None:
+def clear_unfinished(folder: Path, pattern: str) -> None:
     """Remove what a killed process left of files that match ``pattern``; only where nobody else may be writing them."""
     for path in folder.glob(f".{pattern}.*"):
         path.unlink(missing_ok=True)

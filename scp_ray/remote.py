@@ -9,6 +9,7 @@ itself, from the environment.
 from __future__ import annotations
 
 import errno
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _LASTING = (PermissionError, IsADirectoryError, NotADirectoryError)
 _LASTING_NUMBERS = {errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.ENAMETOOLONG, errno.EMSGSIZE, errno.ENOSPC}
 # lost connections and garbled answers, by the names that botocore, aiohttp and gcsfs give them
 _PASSING_FAMILIES = {"HTTPClientError", "ClientError", "HttpError", "IncompleteRead", "ResponseParserError"}
+_USER = re.compile(r"(?<=://)[^\s'\"]*@")  # an endpoint's, in a library's words
 _EXTRAS = {"s3": "s3", "s3a": "s3"}  # protocol -> extra of this package
 
 T = TypeVar("T")
@@ -90,6 +92,14 @@ class RemotePath:
     def read_bytes(self) -> bytes:
         """The whole object."""
         content: bytes = self._ask(lambda files: files.cat_file(str(self)))
+        return content
+
+    def tail(self, size: int) -> bytes:
+        """Its last ``size`` bytes; all of it, where it has no more."""
+        whole = int(self._ask(lambda files: files.info(str(self)))["size"])
+        if whole <= size:
+            return self.read_bytes()
+        content: bytes = self._ask(lambda files: files.cat_file(str(self), start=whole - size, end=whole))
         return content
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -183,7 +193,9 @@ class RemotePath:
             except Exception as error:  # every store's library has errors of its own
                 if not _may_pass(error) or time.monotonic() + pause > end:
                     said = f"{type(error).__name__}: {error}"
-                    raise StoreError(f"the object store says of {self}: {said}") from error
+                    shown = _USER.sub("***@", said)
+                    # a traceback would repeat what is hidden
+                    raise StoreError(f"the object store says of {self}: {shown}") from error if shown == said else None
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 

@@ -234,7 +234,10 @@ def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path: Pat
     from scp_ray.ledger.files import clear_half_written
 
     left = [".sweep.json.0123abcd", "rounds/.ab12.parquet.deadbeef", "state/x/.a.state.00000000"]
-    left += ["bases/b/.model.safetensors.12345678", "state/x/.a.json.1234abcd"]
+    left += ["bases/b/.model.safetensors.12345678", "state/x/.a.json.1234abcd", ".mlflow.db.1234abcd"]
+    ours, theirs = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    old = [f"report/.fate-curves.{kind}.1234abcd" for kind in ("png", "svg", "csv")]
+    old += [f".driver.json.new.{ours}", f".driver.json.{ours}", f".probe-{ours}/driver", f".probe-{ours}/node"]
     kept = [
         "sweep.json",
         ".hidden",
@@ -242,12 +245,19 @@ def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path: Pat
         "state/x/a.state",
         ".driver.json.0123456789abcdef",
         "report/.x.svg",
+        "report/.table.csv.1234abcd",
+        f".driver.json.new.{theirs}",
+        f".driver.json.{theirs}",
+        f".probe-{theirs}/driver",
     ]
-    for name in left + kept:
+    for name in left + old + kept:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
+    for name in [*old, f".probe-{ours}"]:  # without a lease, and 61 s ago
+        os.utime(tmp_path / name, times=(time.time() - 61,) * 2)
     clear_half_written(tmp_path)
+    assert not (tmp_path / f".probe-{ours}").exists()
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 

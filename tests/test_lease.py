@@ -16,12 +16,15 @@ from typing import Any
 
 import pytest
 import torch
+from tmpfs import disk
 
+from scp_ray import signals
 from scp_ray.errors import LedgerError, SweepHeldError
 from scp_ray.ledger import Ledger, lease
-from scp_ray.ledger.files import read_json
+from scp_ray.ledger.files import read_json, write_json
 from scp_ray.ledger.lease import Lease, holds, living_driver
 
+__all__ = ["disk"]
 ROOT = Path(__file__).parents[1]
 
 
@@ -89,11 +92,76 @@ def test_a_holder_that_ends_leaves_no_file(tmp_path, holder):
     assert files_below(tmp_path) == set()
 
 
-def test_a_silent_driver_of_another_host_is_replaced(tmp_path):
+def test_a_silent_driver_of_another_host_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
     path = driver_file(tmp_path, silence_s=61)
     assert living_driver(path) is None
     with Lease(path) as mine:
         assert holds(path, mine.token)
+
+
+@pytest.mark.parametrize("off_s", [-300, -61])
+def test_a_driver_of_another_host_whose_clock_is_late_is_not(tmp_path, monkeypatch, off_s):
+    """Its heartbeats look minutes old, but they go on."""
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.5)
+    path, ended = driver_file(tmp_path, silence_s=-off_s), threading.Event()
+    driver = read_json(path)
+
+    def beat() -> None:
+        while not ended.wait(0.25):
+            write_json(path, driver | {"heartbeat": time.time() + off_s})
+
+    other = threading.Thread(target=beat)
+    other.start()
+    try:
+        with (
+            pytest.raises(SweepHeldError, match=r"process 4711 on elsewhere, last heard of just now.*clocks"),
+            Lease(path),
+        ):
+            pass
+    finally:
+        ended.set()
+        other.join()
+    assert read_json(path)["token"] == "theirs"
+
+
+def test_another_driver_that_was_faster_to_replace_a_silent_one_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.5)
+    path = driver_file(tmp_path, silence_s=300)
+    driver = read_json(path) | {"host": "a third", "token": "faster"}
+    faster = threading.Timer(0.25, write_json, (path, driver))
+    faster.start()
+    with pytest.raises(SweepHeldError, match="on a third") as caught, Lease(path):
+        pass
+    faster.join()
+    assert "clock" not in str(caught.value)
+    assert read_json(path)["token"] == "faster"
+
+
+def test_a_killed_driver_of_this_host_is_not_waited_for(tmp_path, holder, monkeypatch):
+    holder.kill()
+    holder.wait()
+    monkeypatch.setattr(lease.time, "sleep", lambda seconds: pytest.fail("nobody else writes that file"))
+    with Lease(tmp_path / "driver.json"):
+        pass
+
+
+def test_a_lease_that_was_refused_is_forgotten(tmp_path):
+    path, before = driver_file(tmp_path, silence_s=0), [*signals._at_end]
+    with pytest.raises(SweepHeldError), Lease(path):
+        pass
+    assert signals._at_end == before
+
+
+def test_a_disk_that_became_read_only_hides_no_error(disk):
+    path = disk.path / "driver.json"
+    try:
+        with pytest.raises(ZeroDivisionError), Lease(path):
+            disk.remount("ro")
+            _ = 1 / 0
+    finally:
+        disk.remount("rw")
+    assert path.exists()
 
 
 def test_a_driver_of_another_host_that_was_heard_of_lately_is_not(tmp_path):

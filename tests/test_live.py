@@ -19,7 +19,7 @@ from scp_ray.ledger import Ledger, live
 from scp_ray.ledger.files import write_json
 from scp_ray.ledger.live import LiveDatabase, live_path, on_network
 from scp_ray.places import AnyPath
-from scp_ray.tracking.copied import Copied, with_copies
+from scp_ray.tracking.copied import Copied, stand_in, with_copies
 
 MOUNTINFO = r"""
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -249,7 +249,9 @@ def test_only_a_database_that_stands_in_for_dirs_is_copied(ledger: Ledger, tmp_p
 
     sink = Deaf()
     local = Ledger(tmp_path)
-    assert with_copies(sink, f"sqlite:///{tmp_path / 'mlflow.db'}", local) is sink
-    assert with_copies(sink, "http://127.0.0.1:5000", ledger) is sink
-    assert with_copies(sink, f"sqlite:///{tmp_path / 'mine.db'}", ledger) is sink
-    assert isinstance(with_copies(sink, f"sqlite:///{live_path(ledger.root, 'mlflow.db')}", ledger), Copied)
+    assert stand_in(f"sqlite:///{tmp_path / 'mlflow.db'}", local) is None
+    assert stand_in("http://127.0.0.1:5000", ledger) is None
+    assert stand_in(f"sqlite:///{tmp_path / 'mine.db'}", ledger) is None
+    assert with_copies(sink, None) is sink
+    database = stand_in(f"sqlite:///{live_path(ledger.root, 'mlflow.db')}", ledger)
+    assert database is not None and isinstance(with_copies(sink, database), Copied)

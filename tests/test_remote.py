@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -184,11 +185,20 @@ def test_a_bucket_that_is_not_there_is_named_with_what_to_do(s3: S3) -> None:
         read_json(path / "a")
 
 
+def test_the_end_of_an_object(place: RemotePath) -> None:
+    write(place, bytes(range(200)))
+    assert place.tail(10) == bytes(range(190, 200))
+    assert place.tail(200) == place.tail(10_000) == bytes(range(200))
+    write(place, b"")
+    assert place.tail(10) == b""
+
+
 # -- trouble ----------------------------------------------------------------------------------------------------------
 
 ASKING: dict[str, Callable[[RemotePath], object]] = {
     "exists": RemotePath.exists,
     "read": RemotePath.read_bytes,
+    "tail": lambda path: path.tail(2),
     "version": RemotePath.version,
     "glob": lambda path: path.parent.glob("*"),
     "write": lambda path: write(path, b"new"),
@@ -216,6 +226,18 @@ def test_trouble_that_lasts_is_a_ledger_error(
     with s3.trouble(status=status), pytest.raises(LedgerError, match=str(folder)):
         ASKING[ask](folder / "a")
     assert (folder / "a").read_bytes() == b"old"
+
+
+def test_an_endpoints_user_is_not_repeated() -> None:
+    """Neither in the error nor in its traceback, which a failure's note keeps."""
+
+    def refuse(files: object) -> None:
+        raise PermissionError('Could not connect to the endpoint URL: "http://alice:s3cr3t@127.0.0.1:1/bucket"')
+
+    with pytest.raises(StoreError) as caught:
+        RemotePath("memory", "bucket/a")._ask(refuse)
+    assert str(caught.value).endswith('the endpoint URL: "http://***@127.0.0.1:1/bucket"')
+    assert "alice" not in "".join(traceback.format_exception(caught.value))
 
 
 # -- on condition -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pytest
 import torch
 from stores import S3, files_below
 
-from scp_ray import remote
+from scp_ray import remote, signals
 from scp_ray.errors import LedgerError, StoreError, SweepHeldError
 from scp_ray.ledger import Ledger, lease
 from scp_ray.ledger.files import read_json, write_json
@@ -99,7 +99,10 @@ def test_a_killed_holder_of_this_host_is_replaced_at_once(on_s3: RemotePath, hol
     assert files_below(on_s3.parent) == set()
 
 
-def test_a_silent_driver_is_replaced_and_one_heard_of_lately_is_not(path: RemotePath) -> None:
+def test_a_silent_driver_is_replaced_and_one_heard_of_lately_is_not(
+    path: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
     theirs = driver_file(path, silence_s=50)
     with pytest.raises(SweepHeldError, match="process 4711 on elsewhere"), lease_on(path):
         pass
@@ -111,8 +114,36 @@ def test_a_silent_driver_is_replaced_and_one_heard_of_lately_is_not(path: Remote
     assert not path.exists()
 
 
+def test_a_driver_whose_clock_is_late_is_not_replaced(path: RemotePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 1.0)
+    driver_file(path, silence_s=300)
+    beat = threading.Timer(0.5, driver_file, (path,), {"silence_s": 299})
+    beat.start()
+    with pytest.raises(SweepHeldError, match=r"process 4711 on elsewhere, last heard of just now"), lease_on(path):
+        pass
+    beat.join()
+    assert read_json(path)["token"] == "theirs"
+
+
+def test_a_driver_that_was_refused_writes_nothing_at_its_end(s3: S3, on_s3: RemotePath) -> None:
+    """Nor has a signal anything to release."""
+    theirs, before = driver_file(on_s3, silence_s=0), [*signals._at_end]
+    mine = lease_on(on_s3)
+    asked = len(s3.requests())
+    with pytest.raises(SweepHeldError):
+        mine.__enter__()
+    assert signals._at_end == before
+    mine._release()
+    assert on_s3.read_bytes() == theirs
+    # of the trial to create it; the condition is looked at by the store
+    assert [line.split()[0] for line in s3.requests()[asked:] if not line.startswith(("GET", "HEAD"))] == ["PUT"]
+
+
 @pytest.mark.parametrize("dead", [False, True], ids=["nobody had it", "a dead one had it"])
-def test_of_many_drivers_that_start_together_one_gets_the_sweep(path: RemotePath, dead: bool) -> None:
+def test_of_many_drivers_that_start_together_one_gets_the_sweep(
+    path: RemotePath, dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
     if dead:
         driver_file(path, silence_s=61)
     gate, held, refused = threading.Barrier(6), ExitStack(), []

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +19,10 @@ from miniature import same_ledgers
 from mlflow_server import Proxy, Server, free_port
 from trackers import SWEEP, begun, content, going_on, make_ledger
 
+from scp_ray.cli.sweep import _trackers, tracking_uri
 from scp_ray.errors import TrackingError
 from scp_ray.ledger import Ledger, Sweep
+from scp_ray.ledger import live as live_database
 from scp_ray.tracking.background import Background
 from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tracking.replay import replay
@@ -303,6 +306,44 @@ def test_a_failure_and_then_a_success(
     assert shown(2, failure | {"reason": "no memory"}, running=False) == ("FAILED", "no memory", 2)
     assert shown(3, None, running=True) == ("FINISHED", None, 3)
     assert content(server.database, "failing")[trial_id] == undisturbed[trial_id]
+
+
+@pytest.mark.parametrize("by", ["sweep", "track"])
+def test_what_was_told_and_is_not_yet_copied_outlives_an_error(
+    by: str, ledger: Ledger, undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is on a network mount; MLflow raises once, after the base model's end and before any copy."""
+    (tmp_path / "mountinfo").write_text(f"30 22 0:40 / {tmp_path} rw shared:1 - nfs4 server:/x rw\n")
+    monkeypatch.setattr(live_database, "MOUNTS", tmp_path / "mountinfo")
+    monkeypatch.setenv("SCP_RAY_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sweep = begun(ledger, tmp_path / "sweep", "copied")
+    list(going_on(ledger, sweep))
+    show, write, told, may_copy = MLflowRuns.show, live_database.write_bytes, list[str](), threading.Event()
+
+    def raising(runs: MLflowRuns, job_id: str, *rest: Any, **more: Any) -> bool:
+        told.append(job_id)
+        if len(told) == 2:
+            may_copy.set()
+            raise OSError("planted")
+        return show(runs, job_id, *rest, **more)
+
+    def waiting(path: Any, content: bytes) -> None:
+        assert may_copy.wait(60)
+        write(path, content)
+
+    monkeypatch.setattr(MLflowRuns, "show", raising)
+    monkeypatch.setattr(live_database, "write_bytes", waiting)
+    if by == "track":
+        replay(Sweep(sweep), tracking_uri(sweep.root))
+    else:
+        background = Background(_trackers(sweep), sweep, "", lambda line: None)
+        background.open(sweep.definition())
+        wait_for(lambda: background.idle)
+        background.close()
+    assert len(told) == 4 and told.count(told[1]) == 2, "each of three once, but for the one that was refused"
+    assert content(sweep.root / "mlflow.db", "copied") == undisturbed
+    assert sum(thread.name == "scp_ray copies" for thread in threading.enumerate()) == 0
 
 
 FIRST_TOUCH = """

@@ -50,12 +50,17 @@ def hidden(text: str) -> bool:
         ("https://alice:hunter22@mlflow.example.org:5000/x", "https://***@mlflow.example.org:5000/x"),
         ("https://g1thubtoken@mlflow.example.org", "https://***@mlflow.example.org"),
         ("postgresql+psycopg2://u:p@ss/w0rd@db/mlflow", "postgresql+psycopg2://***@db/mlflow"),
-        ("https://mlflow.example.org/?token=abcd1234&team=derm", "https://mlflow.example.org/?***"),
+        ("https://mlflow.example.org/?token=abcd1234&team=derm", "https://mlflow.example.org/?token=***&team=derm"),
         ("https://u:pw@mlflow.example.org/", "https://***@mlflow.example.org/"),
         ("https://alice:hun?ter22@mlflow.example.org/", "https://***"),  # the query begins in the password, or not
         ("https://mlflow.example.org/?token=abcd@1234", "https://***"),
         ("https://mlflow.example.org:5000", "https://mlflow.example.org:5000"),
+        ("https://mlflow.example.org/?t0kenalone", "https://mlflow.example.org/?***"),
+        ("mysql://db/x?sslPassword=abcd1234&X-Amz-Signature=abcd", "mysql://db/x?sslPassword=***&X-Amz-Signature=***"),
+        ("https://mlflow.example.org/?sig=abcd1234&design=flat", "https://mlflow.example.org/?sig=***&design=flat"),
         ("sqlite:////home/alice/mlflow.db", "sqlite:////home/alice/mlflow.db"),
+        ("sqlite:////home/a@b:c/x.db", "sqlite:////home/a@b:c/x.db"),
+        ("sqlite:////x.db?mode=private,http://u:pw@h", "sqlite:////x.db?mode=private,http://***@h"),
     ],
 )
 def test_what_is_left_of_an_address(monkeypatch: pytest.MonkeyPatch, address: str, left: str) -> None:

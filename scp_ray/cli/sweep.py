@@ -6,9 +6,11 @@ Running the same command again does nothing, goes on after an interruption, or r
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from scp_ray.config import Arm
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
+    from scp_ray.ledger.live import LiveDatabase
     from scp_ray.places import AnyPath
     from scp_ray.tracking.background import Tracker
     from scp_ray.tune.space import Plan
@@ -81,7 +84,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
         backbone.check_weights()
     if plan.to_do:
         console, fill = Console(plan), shlex.join(["scp-ray", "track", str(ledger.root)])
-        sinks = [console, Background(lambda: _mlflow(ledger), ledger, fill, console.note)]
+        sinks = [console, Background(_trackers(ledger), ledger, fill, console.note)]
     outcome = run_sweep(
         config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address, wait_s=options.wait
     )
@@ -98,12 +101,22 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     return 1 if outcome.failures else 0
 
 
-def _mlflow(ledger: Ledger) -> Tracker:
-    from scp_ray.tracking.copied import with_copies
-    from scp_ray.tracking.mlflow import MLflowRuns
+def _trackers(ledger: Ledger) -> Callable[[], Tracker]:
+    """Makes a tracker, and another one after each error; all of one database, where that stands in for DIR's."""
+    from scp_ray.tracking.copied import stand_in, with_copies
 
-    uri = tracking_uri(ledger.root)
-    return with_copies(MLflowRuns(uri, ledger.root), uri, ledger)
+    @functools.cache
+    def place() -> tuple[str, LiveDatabase | None]:
+        uri = tracking_uri(ledger.root)
+        return uri, stand_in(uri, ledger)
+
+    def make() -> Tracker:
+        from scp_ray.tracking.mlflow import MLflowRuns
+
+        uri, database = place()
+        return with_copies(MLflowRuns(uri, ledger.root), database)
+
+    return make
 
 
 def tracking_uri(root: AnyPath) -> str:

@@ -22,7 +22,9 @@ def run(options: argparse.Namespace) -> int:
     sweep = load_sweep(options.dir)
     root = sweep.ledger.root
     uri = tracking_uri(root)
-    with lease_on(sweep.ledger.driver):
+    remedy = f"Filling MLflow takes the sweep as a driver does: scp-ray track a copy of {root} that may be written to."
+    with lease_on(sweep.ledger.driver, remedy=remedy) as lease:
+        sweep.ledger.token = lease.token
         count = replay(sweep, uri)
     address = redacted(uri)
     look = (

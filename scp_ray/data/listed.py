@@ -24,7 +24,7 @@ from scp_ray.data.store import is_current, open_store, sources_of
 from scp_ray.data.store_writer import write_store
 from scp_ray.data.survey import drop_, duplicates_of, first_known, no_facts, repeated
 from scp_ray.data.tables import UNKNOWN
-from scp_ray.disk import clear_half_written
+from scp_ray.disk import clear_unfinished
 from scp_ray.errors import ConfigError, DataError
 from scp_ray.parts import SPLITS, FairnessData
 from scp_ray.seeds import derive_seed
@@ -181,7 +181,7 @@ class ListedImages(DataSet):
 
     def _make(self, source: Source, progress: Progress, verify: bool, mend: bool) -> _Store:
         size, name = self.image_size, f"{self.image_size}px-{DECODE_VERSION}"
-        clear_half_written(source.folder, f"{name}-*.arrow")
+        clear_unfinished(source.folder, f"{name}-*.arrow")
         stores = [] if verify else stores_of(source.folder, name)
         available = {digest for store in stores for digest in store.digests()}
         with Scratch(source.folder / f"{name}-building", 3 * size * size) as scratch:

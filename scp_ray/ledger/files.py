@@ -5,24 +5,34 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
 
 from scp_ray import places
-from scp_ray.errors import LedgerError
+from scp_ray.errors import LedgerError, StoreError
 from scp_ray.places import AnyPath
 
 STORE_REMEDY = "See whether the bucket is there and may be written to, or choose another --out, then try again."
 _AT_ONCE = 16  # requests to an object store where many files are read
+_FOOTER = 1 << 16  # bytes
 
-_HALF_WRITTEN = re.compile(r"\..+\.(parquet|safetensors|state|json)\.[0-9a-f]{8}")  # as disk.replacing names them
+# as disk.replacing names them; these are written by the sweep's driver and its workers alone
+_HALF_WRITTEN = re.compile(r"\..+\.(parquet|safetensors|state|json|db)\.[0-9a-f]{8}")
+# reports, drivers that come in vain and doctors hold no lease: what is young may be in use
+_LEFT_BEHIND = re.compile(r"\..+\.(png|svg|csv)\.[0-9a-f]{8}|\.driver\.json\.(new\.)?[0-9a-f]{32}|\.probe-[0-9a-f]{32}")
+_YOUNG_S = 60.0
 
 
 def replacing(path: AnyPath) -> AbstractContextManager[BinaryIO]:
@@ -43,22 +53,38 @@ def write_json(path: AnyPath, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: AnyPath, remedy: str = "") -> dict[str, Any]:
-    """Raises LedgerError, ending in ``remedy``, where the file is missing or no JSON object."""
+    """Raises LedgerError, ending in ``remedy`` where the file is missing or no JSON object; see ``unreadable``."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LedgerError(f"cannot read {path}: {error}. {remedy}".rstrip()) from error
+        raise unreadable(path, error, remedy) from error
     if not isinstance(content, dict):
         raise LedgerError(f"{path} should hold a JSON object. {remedy}".rstrip())
     return content
 
 
+def unreadable(path: AnyPath, error: Exception, remedy: str) -> LedgerError:
+    """What to raise for a file that could not be read, ending in ``remedy`` only where it is missing or damaged.
+
+    A store or a disk that does not hand it out says nothing of what is in it: a StoreError, or the disk's own words.
+    """
+    said = f"cannot read {path}: {error}."
+    if isinstance(error, StoreError):
+        return StoreError(f"{said} Delete nothing: try again when the store answers and lets you read it.")
+    # what Arrow cannot make sense of is an OSError too, but none of the system's
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+        return LedgerError(f"{said} The disk refuses it: delete nothing, and try again when it can be read.")
+    return LedgerError(f"{said} {remedy}".rstrip())
+
+
 def read_failure(path: AnyPath) -> dict[str, Any]:
-    """failures/<id>.json. One that cannot be read is still a failure, and nobody knows why it should not be retried."""
+    """failures/<id>.json. A damaged one is still a failure, and nobody knows why it should not be retried."""
     try:
         content = read_json(path)
         if not {"label", "reason", "rerun"} <= content.keys():
             raise LedgerError(f"{path} is no note of a failure.")
+    except StoreError:
+        raise
     except LedgerError as error:
         reason = f"nobody knows why: {error} Running the sweep again tries it once more."
         return {"label": path.stem, "kind": "Unknown", "reason": reason, "rerun": "the sweep's own command"}
@@ -73,19 +99,28 @@ def write_table(path: AnyPath, table: pa.Table) -> None:
 
 
 def read_arrow(path: AnyPath) -> pa.Table:
-    """A Parquet file as it is. Raises LedgerError where it is missing or damaged."""
+    """A Parquet file as it is. Raises LedgerError where it is missing or damaged; else see ``unreadable``."""
     try:
         return pq.read_table(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes()))
     except (OSError, pa.ArrowInvalid) as error:
-        raise LedgerError(f"cannot read {path}: {error}. {_remedy(path)}") from error
+        raise unreadable(path, error, _remedy(path)) from error
 
 
 def check_table(path: AnyPath) -> int:
-    """How many rows a Parquet file says it has: a look at its end, where a torn one shows. Raises LedgerError."""
+    """How many rows a Parquet file says it has: a look at its end, where a torn one shows. Raises as ``read_arrow``."""
     try:
-        return int(pq.read_metadata(path if isinstance(path, Path) else pa.BufferReader(path.read_bytes())).num_rows)
+        return int(_footer(path).num_rows)
     except (OSError, pa.ArrowInvalid) as error:
-        raise LedgerError(f"cannot read {path}: {error}. {_remedy(path)}") from error
+        raise unreadable(path, error, _remedy(path)) from error
+
+
+def _footer(path: AnyPath) -> pq.FileMetaData:
+    """Of a store's object only the end is fetched, unless the footer is longer."""
+    if isinstance(path, Path):
+        return pq.read_metadata(path)
+    with suppress(pa.ArrowInvalid):
+        return pq.read_metadata(pa.BufferReader(path.tail(_FOOTER)))
+    return pq.read_metadata(pa.BufferReader(path.read_bytes()))
 
 
 def _remedy(path: AnyPath) -> str:
@@ -96,6 +131,14 @@ def _remedy(path: AnyPath) -> str:
     if path.parent.parent.name == "bases":
         return f"Delete {path.parent}; running the sweep again trains this base model anew where it is needed."
     return "Delete it; running the sweep again makes it anew."
+
+
+def read_weights(path: AnyPath) -> dict[str, Tensor]:
+    """A safetensors file. Raises LedgerError where it is missing or damaged; else see ``unreadable``."""
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error, "Delete its folder; running again makes it anew.") from error
 
 
 def read_many(paths: Sequence[AnyPath]) -> list[pa.Table]:
@@ -119,9 +162,13 @@ def clear_half_written(root: AnyPath) -> None:
     """
     if not isinstance(root, Path):
         return
-    for path in root.rglob(".*"):
+    for path in list(root.rglob(".*")):
         if _HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
+        elif _LEFT_BEHIND.fullmatch(path.name):
+            with suppress(OSError):  # gone by now, or another node's: it is in nobody's way
+                if time.time() - path.stat().st_mtime > _YOUNG_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def replace_rounds(path: AnyPath, rows: pa.Table, rounds: Sequence[int]) -> None:

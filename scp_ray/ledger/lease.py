@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scp_ray import signals
+from scp_ray import places, signals
 from scp_ray.errors import LedgerError, StoreError, SweepHeldError
 from scp_ray.ledger.files import STORE_REMEDY, read_json, write_json
 from scp_ray.places import AnyPath
@@ -28,10 +28,14 @@ SILENCE_S = 60.0
 
 
 class Lease:
-    """Held by the driver for as long as it runs; ``token`` lets its trials check that it still is."""
+    """Held by the driver for as long as it runs; ``token`` lets its trials check that it still is.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        remedy: how an error ends where driver.json cannot be written.
+    """
+
+    def __init__(self, path: Path, remedy: str = "Free space or choose another --out, then try again.") -> None:
+        self.path, self._remedy = path, remedy
         self.token = uuid.uuid4().hex
         self.lost = False  # another driver has taken over
         self._stop = threading.Event()
@@ -40,9 +44,14 @@ class Lease:
     def __enter__(self) -> Lease:
         """Take the lease. Raises SweepHeldError where a living driver has it."""
         signals.at_end(self._release)
-        while not self._create():
-            if self._replace_dead():
-                break
+        try:
+            while not self._create():
+                if self._replace_dead():
+                    break
+        except BaseException:
+            self._release()
+            signals.forget(self._release)
+            raise
         self._thread.start()
         return self
 
@@ -54,22 +63,27 @@ class Lease:
 
     def _release(self) -> None:
         self._stop.set()  # no beat may write it anew
-        if holds(self.path, self.token):
-            self.path.unlink()
+        with suppress(OSError):  # then it is silent from now on, and replaced like a dead one's
+            if holds(self.path, self.token):
+                self.path.unlink()
 
     def _content(self) -> dict[str, Any]:
         return {"host": socket.gethostname(), "pid": os.getpid(), "token": self.token, "heartbeat": time.time()}
 
+    def _encoded(self) -> bytes:
+        return (json.dumps(self._content(), indent=2) + "\n").encode()
+
     def _create(self) -> bool:
         """Made beside and linked into place, so that nobody ever sees it empty; False where it is taken."""
         beside = self.path.with_name(f".{self.path.name}.new.{self.token}")
-        write_json(beside, self._content())
+        with places.replacing(beside, LedgerError, self._remedy) as file:
+            file.write(self._encoded())
         try:
             os.link(beside, self.path)
         except FileExistsError:
             return False
         except OSError as error:
-            raise LedgerError(f"cannot write {self.path}: {error}. Choose another --out.") from error
+            raise LedgerError(f"cannot write {self.path}: {error}. {self._remedy}") from error
         finally:
             beside.unlink()
         return True
@@ -117,24 +131,21 @@ class StoreLease(Lease):
 
     path: RemotePath  # type: ignore[assignment]
 
-    def __init__(self, path: RemotePath) -> None:
-        super().__init__(path)  # type: ignore[arg-type]
+    def __init__(self, path: RemotePath, remedy: str = STORE_REMEDY) -> None:
+        super().__init__(path, remedy)  # type: ignore[arg-type]
         self._version = ""  # of driver.json as this driver wrote it last
 
     def _release(self) -> None:
         self._stop.set()
-        with suppress(StoreError):  # then it is silent from now on, and replaced like a dead one's
-            if self._confirm():  # nobody else can take the sweep for the next minute
+        with suppress(StoreError):  # as on a disk
+            if self._version and self._confirm():  # held once, and nobody else can take it for the next minute
                 self.path.unlink()
-
-    def _encoded(self) -> bytes:
-        return (json.dumps(self._content(), indent=2) + "\n").encode()
 
     def _create(self) -> bool:
         try:
             version = self.path.create(self._encoded())
         except (OSError, LedgerError) as error:
-            raise LedgerError(f"cannot write {self.path}: {error}. {STORE_REMEDY}") from error
+            raise LedgerError(f"cannot write {self.path}: {error}. {self._remedy}") from error
         self._version = version or ""
         if version is not None:
             self._check_conditions()
@@ -180,9 +191,9 @@ class StoreLease(Lease):
         return written is not None
 
 
-def lease_on(path: AnyPath) -> Lease:
-    """The lease that fits the place of driver.json."""
-    return StoreLease(path) if isinstance(path, RemotePath) else Lease(path)
+def lease_on(path: AnyPath, **remedy: str) -> Lease:
+    """The lease that fits the place of driver.json; ``remedy`` as ``Lease`` takes it."""
+    return StoreLease(path, **remedy) if isinstance(path, RemotePath) else Lease(path, **remedy)
 
 
 def holds(path: AnyPath, token: str) -> bool:
@@ -198,20 +209,37 @@ def living_driver(path: AnyPath) -> dict[str, Any] | None:
 
 
 def _refuse_living(path: AnyPath, content: dict[str, Any] | None) -> None:
-    if content is not None and not _dead(content):
-        raise SweepHeldError(
-            f"{path.parent} is held by process {content['pid']} on {content['host']}, last heard of "
-            f"{max(0, time.time() - content['heartbeat']):.0f} s ago. Wait for it or stop it; a driver that is "
-            f"gone is replaced after {SILENCE_S:.0f} s of silence."
-        )
+    """Raises SweepHeldError where the driver that wrote this content lives."""
+    if content is None:
+        return
+    heard, advice = f"{max(0, time.time() - content['heartbeat']):.0f} s ago", ""
+    if _dead(content):
+        later = _a_beat_later(path, content)
+        if later is None or (later["token"], later["heartbeat"]) == (content["token"], content["heartbeat"]):
+            return
+        if later["token"] == content["token"]:
+            advice = " Set the clocks: that machine's and this one's differ by a minute or more."
+        content, heard = later, "just now"
+    raise SweepHeldError(
+        f"{path.parent} is held by process {content['pid']} on {content['host']}, last heard of {heard}. Wait for it "
+        f"or stop it; a driver that is gone is replaced after {SILENCE_S:.0f} s of silence.{advice}"
+    )
+
+
+def _a_beat_later(path: AnyPath, content: dict[str, Any]) -> dict[str, Any] | None:
+    """What a driver of another host has written by its next heartbeat: its clock need not be this one's."""
+    if content["host"] == socket.gethostname():
+        return content
+    time.sleep(1.2 * HEARTBEAT_S)
+    return _read(path)
 
 
 def _read(path: AnyPath) -> dict[str, Any] | None:
     try:
         content = read_json(path)
-    except LedgerError as error:
-        if isinstance(error.__cause__, StoreError):
-            raise error.__cause__ from None  # not to be heard is not the same as not to be there
+    except StoreError:
+        raise  # not to be heard is not the same as not to be there
+    except LedgerError:
         return None
     fits = isinstance(content.get("heartbeat"), int | float) and isinstance(content.get("pid"), int)
     return content if fits and {"host", "token"} <= content.keys() else None

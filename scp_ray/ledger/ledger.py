@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from scp_ray.errors import DataError, LedgerError
+from scp_ray.errors import DataError, LedgerError, StoreError
 from scp_ray.ledger.definition import read_definition
 from scp_ray.ledger.files import (
     check_table,
     read_arrow,
     read_failure,
     read_table,
+    read_weights,
     replace_rounds,
     write_bytes,
     write_json,
@@ -141,6 +141,8 @@ class Ledger:
             return None
         try:
             table = read_table(path)
+        except StoreError:
+            raise
         except LedgerError:
             return None  # damaged: they are made anew, and written over it
         scores = torch.tensor(table["score"].to_numpy(np.float32, copy=True))
@@ -240,14 +242,6 @@ def _data_of(definition: AnyPath, written: object) -> Row:
     """Each job asks; a sweep.json of a thousand arms takes longer to read than a job that has nothing to do."""
     known: Row = read_definition(definition).get("data", {})
     return known
-
-
-def read_weights(path: AnyPath) -> dict[str, Tensor]:
-    """A safetensors file. Raises LedgerError where it is missing or damaged."""
-    try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise LedgerError(f"cannot read {path}: {error}. Delete its folder; running again makes it anew.") from error
 
 
 def _weights(state: Mapping[str, Tensor]) -> bytes:

@@ -1,8 +1,7 @@
-"""What is in use while a sweep runs (a database, Tune's notes) lies on a disk of this machine.
+"""A database that is in use while a sweep runs lies on a disk of this machine.
 
 That is DIR itself, unless DIR is on an object store or a network mount, whose locks no database can rely on. Then it
-is a scratch folder of this user, and copies of the database go to DIR. Whatever lies there can be made anew from the
-ledger.
+is a scratch folder of this user, and copies go to DIR. Whatever lies there can be made anew from the ledger.
 """
 
 from __future__ import annotations
@@ -71,7 +70,10 @@ def _scratch(root: AnyPath) -> Path:
 
 
 class LiveDatabase:
-    """An SQLite file of a sweep that lies elsewhere than DIR. A thread copies it to DIR, never more than is needed."""
+    """An SQLite file of a sweep that lies elsewhere than DIR. A thread copies it to DIR, never more than is needed.
+
+    One for as long as the file is written to, by whomever: what is not copied yet is nowhere else.
+    """
 
     def __init__(self, ledger: Ledger, name: str) -> None:
         self.path = live_path(ledger.root, name)
@@ -81,7 +83,12 @@ class LiveDatabase:
         self._behind = ""  # why DIR's copy is not up to date
 
     def open(self) -> None:
-        """Begin with DIR's copy, which another machine may have made; without a whole one, with nothing."""
+        """Begin with DIR's copy, which another machine may have made; without a whole one, with nothing.
+
+        Once begun it goes on with what it has.
+        """
+        if self._thread.is_alive():
+            return
         for suffix in ("", "-journal", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
         if self._target.exists():

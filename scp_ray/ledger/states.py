@@ -81,9 +81,9 @@ class States:
             path = self._folder / f"{name}.state"
             try:
                 note = read_json(path.with_suffix(".json"))
-            except LedgerError as error:
-                if isinstance(error.__cause__, StoreError):
-                    raise
+            except StoreError:
+                raise
+            except LedgerError:
                 continue  # missing or damaged: then the other generation counts
             if path.exists() and note.get("sha256") == self._digest(path):
                 numbers[name] = int(note["generation"])

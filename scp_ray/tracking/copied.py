@@ -18,7 +18,7 @@ class Copied:
         self._tracker, self._database = tracker, database
 
     def open(self, sweep: dict[str, Any], *, running: bool) -> None:
-        """Fetch DIR's copy first: runs keep their ids, whichever machine drives the sweep."""
+        """Fetch DIR's copy first: runs keep their ids, whichever machine drives the sweep. A second open keeps it."""
         self._database.open()
         self._tracker.open(sweep, running=running)
         self._database.changed()
@@ -37,10 +37,15 @@ class Copied:
         self._database.close()
 
 
-def with_copies(tracker: Tracker, uri: str, ledger: Ledger) -> Tracker:
-    """``tracker`` itself, unless ``uri`` is a database that stands in for DIR/mlflow.db."""
+def stand_in(uri: str, ledger: Ledger) -> LiveDatabase | None:
+    """The database that stands in for DIR/mlflow.db, where ``uri`` names it: one for all trackers of a sweep."""
     target = ledger.root / "mlflow.db"
     if uri == f"sqlite:///{target}" or not uri.startswith("sqlite:"):
-        return tracker
+        return None
     database = LiveDatabase(ledger, "mlflow.db")
-    return Copied(tracker, database) if uri == f"sqlite:///{database.path}" else tracker
+    return database if uri == f"sqlite:///{database.path}" else None
+
+
+def with_copies(tracker: Tracker, database: LiveDatabase | None) -> Tracker:
+    """``tracker``, which writes to that ``stand_in``, with copies made of it."""
+    return tracker if database is None else Copied(tracker, database)

@@ -9,7 +9,7 @@ from scp_ray.errors import ScpError, TrackingError
 from scp_ray.ledger import Sweep
 from scp_ray.tracking.background import Tracker
 from scp_ray.tracking.content import job_ids, recorded
-from scp_ray.tracking.copied import with_copies
+from scp_ray.tracking.copied import stand_in, with_copies
 from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tracking.secrets import redacted, shown
 
@@ -26,11 +26,12 @@ def replay(sweep: Sweep, uri: str) -> int:
     trials = [str(trial_id) for trial_id in sweep.rounds["trial_id"].unique()] if len(sweep.rounds) else []
     waiting = deque(dict.fromkeys([*bases, *job_ids(sweep.definition), *trials, *failures]))
     runs: Tracker | None = None
+    database = stand_in(uri, sweep.ledger)
     count, attempts = 0, ATTEMPTS - 1  # who does not answer at first is not asked again
     while True:
         try:
             if runs is None:
-                runs = with_copies(MLflowRuns(uri, sweep.ledger.root), uri, sweep.ledger)
+                runs = with_copies(MLflowRuns(uri, sweep.ledger.root), database)
                 runs.open(sweep.definition, running=False)
             if not waiting:
                 runs.close()

@@ -13,7 +13,9 @@ HIDDEN = "***"
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 _CREDENTIALS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 # up to the last @ before a blank or a quotation mark: a password may hold an @ or a / of its own
-_USER = re.compile(r"(?<=://)[^\s'\"]*@")
+# (of SQLite all is a path)
+_USER = re.compile(r"(?<=://)(?<!sqlite://)[^\s'\"]*@")
+_SECRET_NAME = re.compile(r"passw|pwd|token|secret|key|credential|signature|(^|[^a-z])sig", re.IGNORECASE)
 _SHORTEST = 4  # replacing shorter ones wherever they occur would spell them out
 
 
@@ -48,9 +50,12 @@ def _known() -> Iterator[str]:
 
 
 def _secrets_of(address: str) -> list[str]:
-    """Its password (a user without one is a token), its query and each of the query's values."""
-    beyond = address.partition("://")[2]
+    """Its password (a user without one is a token), and of the query what has a name that says so, or none."""
+    scheme, _, beyond = address.partition("://")
     user, query = beyond.rpartition("@")[0], beyond.partition("?")[2]
+    parts = [part.partition("=") for part in re.split("[&#]", query)]
+    values = [value if equals else name for name, equals, value in parts if not equals or _SECRET_NAME.search(name)]
+    if scheme == "sqlite":
+        return values
     name, colon, password = user.partition(":")
-    values = [part.partition("=")[2] for part in re.split("[&#]", query)]
-    return [user, password if colon else name, query, *values]
+    return [user, password if colon else name, *values]
