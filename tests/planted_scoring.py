@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from scp_ray.criteria.base import BatchwiseCriterion
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.errors import ScoreError
 from scp_ray.parts import Batch, Learner, PrunableLayer
+from scp_ray.tune.scorer import Request, Scorer
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,20 @@ class OneHangs(Noted):
 
 
 @dataclass(frozen=True)
+class OneIsBroken(Noted):
+    """The first process that begins a batch can do none: its mount is stale, or its CUDA context broken."""
+
+    kind: str = ""
+
+    def trouble(self) -> None:
+        broken = Path(self.folder) / self.kind
+        with suppress(FileExistsError):
+            broken.symlink_to(str(os.getpid()))
+        if os.readlink(broken) == str(os.getpid()):
+            raise {"mount": OSError(116, "Stale file handle"), "cuda": torch.AcceleratorError("CUDA error")}[self.kind]
+
+
+@dataclass(frozen=True)
 class Raises(Noted):
     """Every batch is an error, where it is scored."""
 
@@ -90,6 +106,18 @@ class Threads(BatchwiseCriterion):
 
 class ThreadsOfBackward(Threads):
     differentiates = True
+
+
+class Resting(Scorer):
+    """Leaves a file where it gives back what its GPU's cache holds."""
+
+    def part(self, request: Request, index: int, group: Tensor) -> Any:
+        self._folder = Path(request.criterion.folder)  # type: ignore[attr-defined]
+        return super().part(request, index, group)
+
+    def rest(self) -> None:
+        with patch("torch.cuda.empty_cache", (self._folder / f"rested-{os.getpid()}").touch):
+            super().rest()
 
 
 def processes(folder: Path) -> Sequence[int]:

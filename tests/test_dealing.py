@@ -12,7 +12,7 @@ from scp_ray.tune.dealing import IN_FLIGHT, LATE, LOST, LOST_S, UNKNOWN_S, Deale
 
 def dealer(pieces: int, lot: str = "") -> Dealer:
     made = Dealer()
-    made.start(range(pieces), lot)
+    made.start(range(pieces), lot, 0)
     return made
 
 
@@ -72,11 +72,41 @@ def test_a_worker_hangs_after_twenty_medians_and_no_less_than_a_minute() -> None
     deal = dealer(9)
     deal.take("a", 0), deal.take("b", 0), deal.take("b", 0), deal.take("a", 500)
     assert (LOST, LOST_S) == (20, 60)
-    assert deal.hanging(UNKNOWN_S) == [] and deal.hanging(UNKNOWN_S + 1) == ["a", "b"], "nobody has answered yet"
     deal.answered("b", Task(1, 1), 2.0)  # 20 medians are 40 s
-    assert deal.hanging(60) == [] and deal.hanging(61) == ["a"], "b has been at its second piece since 2 s"
+    assert deal.give_up(60) == [] and deal.give_up(61) == ["a"], "b has been at its second piece since 2 s"
+    deal.take("a", 0)
     deal.answered("b", Task(1, 2), 20.0)  # median of 2 and 18 s: 10 s
-    assert deal.hanging(200) == [] and deal.hanging(201) == ["a"]
+    assert deal.give_up(200) == [] and deal.give_up(201) == ["a"]
+
+
+def test_as_long_as_nobody_has_answered_one_is_given_up_at_a_time() -> None:
+    """A piece takes 1,500 s: the first is lost after 600, a second after 1,200, and nobody before 2,400."""
+    deal = dealer(9, "long")
+    for at, worker in enumerate("abc"):
+        deal.take(worker, at)
+    assert deal.give_up(UNKNOWN_S) == [] and deal.give_up(603) == ["a"] and deal.give_up(1200) == []
+    deal.take("a", 603)  # another process in its place
+    assert deal.give_up(1300) == ["b"] and deal.give_up(1502) == []
+    assert deal.answered("c", Task(1, 2), 1502)
+    assert deal.give_up(20 * 1500) == [] and deal.give_up(20 * 1500 + 604) == ["a"]
+    deal.start(range(1), "other", 40_000)
+    deal.take("c", 40_000)
+    assert deal.give_up(42_400) == [] and deal.give_up(42_401) == ["c"], "patience is not unlearned"
+    deal.start(range(1), "long", 50_000)
+    deal.take("c", 50_000)
+    assert deal.give_up(80_000) == [], "and a median of 1,500 s is known of this kind"
+
+
+def test_time_between_two_lots_is_nobodys() -> None:
+    """A copy was still in the queue of a when the lot ended; an hour of training later a has long done it."""
+    deal = dealer(2)
+    for worker in "aab":
+        deal.take(worker, 0)  # b copies the piece that waits behind another
+    deal.answered("a", Task(1, 0), 1)
+    deal.answered("b", Task(1, 1), 1)
+    assert deal.missing == 0
+    deal.start(range(2), "", 3600)
+    assert deal.give_up(3660) == [] and deal.give_up(3661) == ["a"], "but from then on it counts"
 
 
 def test_answers_to_an_earlier_lot_count_no_more_and_tell_no_time() -> None:
@@ -84,14 +114,13 @@ def test_answers_to_an_earlier_lot_count_no_more_and_tell_no_time() -> None:
     deal.take("a", 0)
     deal.take("b", UNKNOWN_S * 3)  # late: a copy
     deal.answered("b", Task(1, 0), UNKNOWN_S * 3 + 1)
-    deal.start(range(1), "quick")
+    deal.start(range(1), "quick", UNKNOWN_S * 3 + 1)
     assert not deal.answered("a", Task(1, 0), UNKNOWN_S * 4) and deal.missing == 1
     deal.take("a", 0)
-    assert deal.hanging(61) == ["a"], "a median of 1 s is known of this kind"
-    deal.lost("a")
-    deal.start(range(1), "slow")
+    assert deal.give_up(61) == ["a"], "a median of 1 s is known of this kind"
+    deal.start(range(1), "slow", 0)
     deal.take("a", 0)
-    assert deal.hanging(61) == [], "of another kind nothing is known"
+    assert deal.give_up(61) == [], "of another kind nothing is known"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -111,8 +140,7 @@ def test_every_piece_is_answered_once_whatever_happens(seed: int) -> None:
             if worker != "last" and chance.random() < 0.02:
                 deal.lost(worker)
                 ends[worker] = []
-        for worker in deal.hanging(now):
-            deal.lost(worker)
+        for worker in deal.give_up(now):
             del alive[str(worker)]
         assert now < 10_000
     assert counted == Counter(range(40))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import signal
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from scp_ray.methods.base import Method, all_needs, methods, register
 from scp_ray.parts import Batch, FairnessData, Learner, Network, TrainPlan
 from scp_ray.trial import BaseModel, Result, Step, run_trial, train_base
 from scp_ray.tune.driver import _what_happened
-from scp_ray.tune.record import record_base, record_trial
+from scp_ray.tune.record import _give_memory_back, record_base, record_trial
 
 CPU = torch.device("cpu")
 
@@ -389,3 +391,18 @@ def test_a_worker_that_cannot_start_is_not_taken_for_one_that_was_killed() -> No
     refused = Lost("x")
     refused.cause = LedgerError("cannot write a: No space left on device.")
     assert _what_happened(refused) == "met LedgerError: cannot write a: No space left on device."
+
+
+def test_what_the_first_try_left_is_gone_before_its_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model and its optimizer hold each other: no cache is free that they still lie in."""
+    model = plain()
+    model.holds_itself = model  # type: ignore[assignment]
+    left, seen = weakref.ref(model), list[object]()
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: seen.append(left()))
+    gc.disable()
+    try:
+        del model
+        _give_memory_back(torch.device("cuda"))
+    finally:
+        gc.enable()
+    assert seen == [None]

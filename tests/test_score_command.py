@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import shutil
@@ -19,8 +20,11 @@ from safetensors.torch import load_file
 from stores import S3
 
 from scp_ray.cli.main import main
+from scp_ray.cli.score import _check_places
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.files import write_bytes
+from scp_ray.tune import preflight
+from scp_ray.tune.placement import Node
 
 DATASET = yaml.safe_dump(TRIAL["dataset"], default_flow_style=True).strip()
 
@@ -80,7 +84,34 @@ def test_a_plain_file_and_four_scorers(ledger: Ledger, tmp_path: Path) -> None:
         [*command, "--scorers", "4", "--out", str(out)], capture_output=True, text=True, timeout=240, check=True
     )
     assert pd.read_csv(out)["score"].astype("float32").tolist() == channels_of(ledger, 1)["score"].tolist()
-    assert run.stdout == "" and "3 of 3 batches" in run.stderr
+    assert run.stdout == "" and "3 of 3 pieces" in run.stderr
+
+
+@pytest.mark.ray
+def test_scorers_without_a_place_are_refused(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    """A Ray of our own on this machine has no 1,000 GPUs."""
+    words = ["score", "--weights", str(only(ledger.root / "bases")), "--scorers", "2", "--device", "cpu"]
+    assert main([*words, "--gpus-per-scorer", "1000"]) == 3
+    captured = capsys.readouterr()
+    assert "no node can hold a scorer of 1 CPU and 1000 GPUs; there are" in captured.err and captured.out == ""
+
+
+def test_scorers_on_a_gpu_need_a_share_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "--weights", "W", "--scorers", "2", "--device", "cuda"]) == 3
+    assert "--gpus-per-scorer 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("scorers", "share", "told"), [(4, 0.0, "3 of 4 scorers"), (3, 0.0, ""), (4, 0.5, "2 of 4 scorers"), (2, 0.5, "")]
+)
+def test_fewer_places_than_scorers_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scorers: int, share: float, told: str
+) -> None:
+    """On a node of 2 CPUs and a GPU, and one of a CPU alone."""
+    monkeypatch.setattr(preflight, "cluster_nodes", lambda: [Node("a", 2, 1), Node("b", 1, 0)])
+    _check_places(argparse.Namespace(scorers=scorers, gpus_per_scorer=share, address=None))
+    err = capsys.readouterr().err
+    assert err.startswith(told) and bool(err) == bool(told)
 
 
 def test_options_count_over_what_the_sweep_knows(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

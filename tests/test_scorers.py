@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -17,7 +19,18 @@ import ray
 import torch
 import yaml
 from miniature import SPACE, TRIAL, same_ledgers
-from planted_scoring import Noted, OneHangs, Raises, Steady, SteadyWhole, Threads, ThreadsOfBackward, processes
+from planted_scoring import (
+    Noted,
+    OneHangs,
+    OneIsBroken,
+    Raises,
+    Resting,
+    Steady,
+    SteadyWhole,
+    Threads,
+    ThreadsOfBackward,
+    processes,
+)
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -32,11 +45,12 @@ from scp_ray.criteria.random import Random
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.criteria.taylor import GapTaylor
 from scp_ray.data.batches import FixedBatches
-from scp_ray.errors import ScoreError
+from scp_ray.errors import ResourceError, ScoreError
 from scp_ray.ledger import Ledger
 from scp_ray.loop.rounds import apply_channel_mask_
-from scp_ray.parts import Learner, PrunableLayer
+from scp_ray.parts import Batch, Learner, PrunableLayer
 from scp_ray.tune import pool
+from scp_ray.tune import scorers as module
 from scp_ray.tune.pool import HERE
 from scp_ray.tune.record import record_base, record_trial
 from scp_ray.tune.scorer import block_scores
@@ -241,7 +255,113 @@ def test_a_slow_scorer_holds_nobody_back(cluster: Cluster, model: Scored, tmp_pa
         scorers.close()
 
 
-@pytest.mark.parametrize("kind", [Steady, pytest.param(SteadyWhole, marks=pytest.mark.slow)])
+def test_who_has_answered_while_nobody_looked_is_not_given_up(
+    cluster: Cluster,
+    model: Scored,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """This process stands still for an hour, in which both end all that they were given."""
+    late = [0.0]
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late[0]))
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if testing and not late[0]:
+            time.sleep(2)  # two batches of 0.3 s each
+            late[0] = 3600.0
+
+    testing = False
+    scorers = Scorers(CONFIG, 2, progress=progress)
+    try:
+        both_ready(scorers, model, tmp_path / "first")
+        testing = True
+        model.by(scorers, Steady(batch_size=SIZE, folder=str(tmp_path)))
+        assert late[0] and len(ids(scorers)) == 2 and "is lost" not in caplog.text
+    finally:
+        scorers.close()
+
+
+def test_a_scorer_in_broken_surroundings_is_replaced(
+    cluster: Cluster, model: Scored, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it raises says nothing of the trial, which goes on with another process."""
+    scorers = Scorers(CONFIG, 1)
+    try:
+        for kind in ("mount", "cuda"):
+            scores = model.by(scorers, OneIsBroken(batch_size=SIZE, folder=str(tmp_path), kind=kind))
+            assert torch.equal(scores, model.locally(SNNL(batch_size=SIZE)))
+        broken = {int(os.readlink(tmp_path / kind)) for kind in ("mount", "cuda")}
+        assert len(broken) == 2 and ids(scorers) - broken and scorers.tally.total() == 24 and HERE not in scorers.tally
+        assert "Stale file handle" in caplog.text and "CUDA error" in caplog.text
+    finally:
+        scorers.close()
+
+
+@pytest.fixture
+def taken(cluster: Cluster) -> Iterator[None]:
+    """No CPU is left for a scorer."""
+    group = placement_group([{"CPU": 4}])
+    ray.get(group.ready())
+    yield
+    remove_placement_group(group)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_trial_on_a_gpu_stands_in_on_the_scorers_cpu(
+    taken: None, model: Scored, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """So its numbers are the scorers', and patience is lost once: no later stage waits for who has no place."""
+    if device == "cpu":
+        monkeypatch.setattr(module, "on_gpu", lambda learner: True)
+    monkeypatch.setattr(pool, "PATIENCE_S", 2 * pool.POLL_S)
+    used, told = list[Learner](), list[tuple[str, int]]()
+
+    class Watched(SNNL):
+        def part(self, learner: Learner, layer: PrunableLayer, batch: Batch, group: Tensor) -> Any:
+            used.append(learner)
+            return super().part(learner, layer, batch, group)
+
+        def block_scores(self, maps: Tensor, group: Tensor) -> Tensor:
+            assert maps.device.type == "cpu"
+            return super().block_scores(maps, group)
+
+    trial = model._replace(learner=copy.deepcopy(model.learner).to(device))
+    scorers = Scorers(CONFIG, 2, progress=lambda stage, done, total: told.append((stage, done)))
+    try:
+        for scope in ("batch", "dataset"):
+            options: dict[str, Any] = {"batch_size": SIZE, "scope": scope}
+            assert torch.equal(trial.by(scorers, Watched(**options)), model.locally(SNNL(**options)))
+        assert scorers.tally == {HERE: 12 + 12 + 4}
+        assert len(used) == 12 and used[0] is used[-1] is not trial.learner
+        assert next(used[0].parameters()).device.type == "cpu"
+        assert {stage for stage, done in told if not done} == {"scoring"}
+    finally:
+        scorers.close()
+
+
+def test_a_trial_without_a_gpu_waits_for_scorers_that_have_one(
+    cluster: Cluster, model: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here none ever comes; when the last is lost, that is an error and no other number."""
+    monkeypatch.setattr(pool, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(pool, "REPLACEMENTS", 0)
+    waited: list[int] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        waited.append(done)
+        if len(waited) == 3:
+            (actor,) = scorers._pool._actors
+            scorers._pool._lose(actor, "a test")
+
+    scorers = Scorers(CONFIG, 1, gpus=1, progress=progress)
+    with pytest.raises(ResourceError, match="no GPU to score on as they did"):
+        model.by(scorers, SNNL(batch_size=SIZE))
+    assert waited == [0, 0, 0] and not scorers.tally
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Steady, SteadyWhole])
 def test_a_node_is_lost_while_it_scores(
     cluster: Cluster, model: Scored, tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type[Criterion]
 ) -> None:
@@ -288,6 +408,19 @@ def test_what_a_batch_raises_comes_through_as_itself(cluster: Cluster, model: Sc
         assert type(raised.value) is ScoreError
         with pytest.raises(ScoreError, match="two groups"):
             model.by(scorers, SNNL(batch_size=SIZE), torch.zeros(1, 96, dtype=torch.long))
+    finally:
+        scorers.close()
+
+
+def test_a_scorer_gives_its_gpus_cache_back_after_each_scoring(
+    cluster: Cluster, model: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Scorer", Resting)
+    scorers = Scorers(CONFIG, 1)
+    try:
+        model.by(scorers, Noted(batch_size=SIZE, folder=str(tmp_path)))
+        (process,) = ids(scorers)
+        wait_for((tmp_path / f"rested-{process}").exists)
     finally:
         scorers.close()
 

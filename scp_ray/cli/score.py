@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scp_ray.cli.output import print_json
 from scp_ray.cli.spaces import prepare_data_set
 from scp_ray.cli.weights import Weights
-from scp_ray.errors import ConfigError
+from scp_ray.errors import ConfigError, ResourceError
 from scp_ray.places import any_path
 
 if TYPE_CHECKING:
@@ -63,6 +63,11 @@ def run(options: argparse.Namespace) -> int:
     """Read everything, score, write."""
     from scp_ray.ledger.files import write_bytes
 
+    if options.scorers and options.device == "cuda" and not options.gpus_per_scorer:
+        raise ResourceError(
+            "--device cuda, but a scorer gets no GPU. Give each a share (--gpus-per-scorer 1), or score on CPUs "
+            "(--device cpu)."
+        )
     out = any_path(options.out) if options.out else None
     if out is not None and (suffix := PurePath(out.name).suffix) not in WRITERS:
         raise ConfigError(f"--out {out}: allowed are {' and '.join(WRITERS)}.")
@@ -75,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"Table: {out}", file=sys.stderr)
     if options.json:
         columns = table.astype(object).where(table.notna(), None)
-        print_json({"channels": columns.to_dict("records"), "batches": by} | ({"table": str(out)} if out else {}))
+        print_json({"channels": columns.to_dict("records"), "pieces": by} | ({"table": str(out)} if out else {}))
     elif out is None:
         table.to_csv(sys.stdout, index=False)
     return 0
@@ -108,7 +113,7 @@ def _config(options: argparse.Namespace, weights: Weights) -> TrialConfig:
 
 
 def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -> tuple[pd.DataFrame, dict[str, int]]:
-    """A row per channel, and how many batches each process scored."""
+    """A row per channel, and how many pieces of the work each process did: see ``Scorers.tally``."""
     import torch
 
     from scp_ray.assembly import build_learner, layer_scores
@@ -137,14 +142,36 @@ def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -
         threads=options.threads,
         device=options.device,
         gpus=options.gpus_per_scorer,
-        progress=Counter("batches"),
+        progress=Counter("pieces"),
     )
     with connected(options.address):
+        _check_places(options)
         try:
             scores = layer_scores(config, data, device, learner, layer, score=scorers.score)
         finally:
             scorers.close()
     return _ranked(scores, kept_channels(learner, layer)), dict(scorers.tally)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Tell where fewer have a place at once: the scores are the same. Raises ResourceError where not one has."""
+    from scp_ray.tune.node_types import nodes_to_come
+    from scp_ray.tune.placement import fits
+    from scp_ray.tune.preflight import cluster_nodes
+
+    count, bundle = options.scorers, {"CPU": 1.0, "GPU": options.gpus_per_scorer}
+    nodes = cluster_nodes()
+    nodes += nodes_to_come([], nodes, count) if options.address else []
+    places = next(most for most in range(count, -1, -1) if fits([bundle] * most, nodes))
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    there = f"there are {cpus:g} CPUs and {gpus:g} GPUs on {len(nodes)} nodes"
+    if not places:
+        raise ResourceError(
+            f"no node can hold a scorer of 1 CPU and {bundle['GPU']:g} GPUs; {there}. Ask for a smaller "
+            "--gpus-per-scorer, name a cluster that has more (--address), or leave --scorers out."
+        )
+    if places < count:
+        print(f"{places} of {count} scorers have a place at once; {there}.", file=sys.stderr)
 
 
 def _ranked(scores: ChannelScores, keep: Any) -> pd.DataFrame:

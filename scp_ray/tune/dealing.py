@@ -14,7 +14,7 @@ IN_FLIGHT = 2  # the piece that a worker is at, and one more, so that it need no
 LATE = 2.0  # times the median: a piece that takes longer is given to an idle worker as well
 LOST = 20.0  # times the median, and no less than LOST_S: a worker that takes longer is given up
 LOST_S = 60.0
-UNKNOWN_S = 600.0  # where no piece has been answered yet
+UNKNOWN_S = 600.0  # where no piece has been answered yet; twice as long after each worker that was given up for it
 RECENT = 100  # pieces that the median is taken over
 
 
@@ -29,20 +29,24 @@ class Dealer:
     """Deals lots of like pieces, one lot after the other, to workers that each do what they are given in order."""
 
     def __init__(self) -> None:
-        self._lot, self._kind = 0, ""
+        self._lot = 0
         self._left: deque[int] = deque()  # dealt to nobody yet
         self._open: set[int] = set()
         self._queues: dict[Hashable, deque[Task]] = {}
         self._began: dict[Hashable, float] = {}  # when a worker began the first piece of its queue
-        self._times: deque[float] = deque(maxlen=RECENT)
+        self._known: dict[str, deque[float]] = {}  # what pieces took, by kind
+        self._times: deque[float] = deque()  # of this lot's kind
+        self._unknown_s = UNKNOWN_S
 
-    def start(self, pieces: Sequence[int], kind: str = "") -> None:
-        """A new lot; what a piece takes is known from lots of the same kind."""
-        if kind != self._kind:
-            self._kind = kind
-            self._times.clear()
+    def start(self, pieces: Sequence[int], kind: str, now: float) -> None:
+        """A new lot; what a piece takes is known from lots of the same kind.
+
+        Nobody has looked at answers since the lot before, so the time of who has a piece of it still begins anew.
+        """
+        self._times = self._known.setdefault(kind, deque(maxlen=RECENT))
         self._lot += 1
         self._left, self._open = deque(pieces), set(pieces)
+        self._began |= {worker: now for worker, queue in self._queues.items() if queue}
 
     @property
     def missing(self) -> int:
@@ -86,10 +90,20 @@ class Dealer:
         mine = {task.piece for task in self._queues.pop(worker, ()) if task.lot == self._lot} & self._open
         self._left.extendleft(sorted(mine - self._dealt(), reverse=True))
 
-    def hanging(self, now: float) -> list[Hashable]:
-        """Workers that have been at one piece for so long that they will not answer."""
-        limit = max(LOST_S, LOST * statistics.median(self._times)) if self._times else UNKNOWN_S
-        return [worker for worker, queue in self._queues.items() if queue and now - self._began[worker] > limit]
+    def give_up(self, now: float) -> list[Hashable]:
+        """Workers that have been at one piece for so long that they will not answer; they are lost.
+
+        As long as no piece of the kind has been answered they may all be at work on long ones: then only the one that
+        is longest at its piece is lost, and the others are given twice the time.
+        """
+        limit = max(LOST_S, LOST * statistics.median(self._times)) if self._times else self._unknown_s
+        hanging = [worker for worker, queue in self._queues.items() if queue and now - self._began[worker] > limit]
+        if hanging and not self._times:
+            hanging = [min(hanging, key=self._began.__getitem__)]
+            self._unknown_s *= 2
+        for worker in hanging:
+            self.lost(worker)
+        return hanging
 
     def _dealt(self) -> set[int]:
         return {task.piece for queue in self._queues.values() for task in queue if task.lot == self._lot}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import ray
+import torch
 from ray.exceptions import RayError, RaySystemError, RayTaskError
 from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -20,6 +21,8 @@ POLL_S = 0.5
 PATIENCE_S = 60.0  # without an actor that is ready; then pieces are done here until one is
 REPLACEMENTS = 3  # of each actor
 HERE = "this process"
+# a stale mount or a broken CUDA context: the actor's surroundings, not the work
+BROKEN = (OSError, torch.AcceleratorError)
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +57,22 @@ class Pool:
         self._asked: dict[Any, tuple[_Actor, Task | None, Any]] = {}  # by reference; no task: to be ready
         self._dealer = Dealer()
         self._replaced: Counter[int] = Counter()
+        self._alone = False  # patience is spent, until an actor is ready
         self.tally: Counter[str] = Counter()  # pieces done by each process
 
-    def open(self, kind: type, *arguments: Any) -> None:
-        """Start the actors, where they are not there; each has a method ``open`` that returns "node:process id"."""
-        self._kind, self._arguments = kind, arguments
+    def open(self, kind: type, *arguments: Any, wait: bool = False) -> None:
+        """Start the actors, where they are not there.
+
+        Args:
+            kind: has a method ``open`` that returns "node:process id", and ``rest``, which gives back what is not
+                needed between two works.
+            arguments: of ``kind``.
+            wait: for as long as it takes, unless all are lost, because this process cannot do what they do.
+        """
+        self._kind, self._arguments, self._wait = kind, arguments, wait
         if not self._actors:
             self._replaced.clear()
+            self._alone = False
             group = get_current_placement_group()
             count = self._count if group is None else min(self._count, group.bundle_count - 1)
             for place in range(1, count + 1):
@@ -71,6 +83,12 @@ class Pool:
         actors, self._actors, self._asked, self._dealer = self._actors, [], {}, Dealer()
         for actor in actors:
             ray.kill(actor.handle)
+
+    def rest(self) -> None:
+        """Tell every actor that is ready that no more work comes for a while; nobody waits for it."""
+        for actor in self._actors:
+            if actor.process:
+                actor.handle.rest.remote()
 
     def run(
         self, stage: str, pieces: Sequence[int], ask: Callable[[Any, int], Asked], here: Callable[[int], Any]
@@ -83,27 +101,28 @@ class Pool:
             ask: asks an actor for a piece.
             here: does a piece in this process, where no actor is to be had.
 
-        Raises whatever a piece raised, as itself.
+        Raises whatever a piece raised, as itself; but an actor whose surroundings are ``BROKEN`` is lost.
         """
         answers: dict[int, Any] = {}
-        self._dealer.start(pieces, stage)
-        ready_at = time.monotonic()
+        ready_at, wait_s = time.monotonic(), 0.0
+        self._dealer.start(pieces, stage, ready_at)
         while self._dealer.missing:
+            self._collect(answers, timeout_s=wait_s)
             now = time.monotonic()
-            for name in self._dealer.hanging(now):
+            for name in self._dealer.give_up(now):
                 self._lose(next(actor for actor in self._actors if actor.name == name), "it has answered nothing")
             ready = [actor for actor in self._actors if actor.process]
-            alone = not self._actors or now - ready_at > PATIENCE_S
             if ready:
-                ready_at, alone = now, False
-            elif alone:
+                ready_at, self._alone = now, False
+            elif self._alone or not self._actors or (not self._wait and now - ready_at > PATIENCE_S):
+                self._alone = True
                 self._do_here(here, answers)
             for _ in range(IN_FLIGHT):
                 for actor in ready:
                     if (task := self._dealer.take(actor.name, now)) is not None:
                         asked = ask(actor.handle, task.piece)
                         self._asked[asked.reference] = actor, task, asked.answer
-            self._collect(answers, timeout_s=0 if alone else POLL_S)
+            wait_s = 0.0 if self._alone else POLL_S
             self._progress(stage, len(pieces) - self._dealer.missing, len(pieces))
         return answers
 
@@ -117,14 +136,19 @@ class Pool:
         self._asked[actor.handle.open.remote()] = actor, None, None
 
     def _collect(self, answers: dict[int, Any], *, timeout_s: float) -> None:
-        """Take the next answer, where one comes in time."""
-        ready = ray.wait([*self._asked], timeout=timeout_s)[0] if self._asked else []
-        for reference in ready:
+        """Wait for an answer, and take all that are there: who has answered is not taken to hang."""
+        if not (references := [*self._asked]):
+            return
+        ray.wait(references, timeout=timeout_s)
+        for reference in ray.wait(references, num_returns=len(references), timeout=0)[0]:
+            if reference not in self._asked:
+                continue  # its actor was lost a moment ago
             actor, task, kept = self._asked.pop(reference)
             try:
                 answer = ray.get(reference)
             except RayTaskError as error:
-                if isinstance(error.cause, RayError) and not isinstance(error.cause, RaySystemError):
+                lost = isinstance(error.cause, RayError) and not isinstance(error.cause, RaySystemError)
+                if lost or isinstance(error.cause, BROKEN):
                     self._lose(actor, error.cause)
                 elif task is None or self._dealer.answered(actor.name, task, time.monotonic()):
                     raise error.cause from error  # the work's own: whoever did it would have met it
@@ -142,9 +166,9 @@ class Pool:
             self.tally[process] += 1
 
     def _do_here(self, here: Callable[[int], Any], answers: dict[int, Any]) -> None:
-        if not self.tally[HERE]:
-            log.warning("no scorer is there, so the trial's own process scores.")
         if (task := self._dealer.take(HERE, time.monotonic())) is not None:
+            if not self.tally[HERE]:
+                log.warning("no scorer is there, so the trial's own process scores.")
             self._take(HERE, HERE, task, here(task.piece), answers)
 
     def _lose(self, actor: _Actor, why: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -102,6 +103,7 @@ def record_trial(
 def _give_memory_back(device: torch.device) -> None:
     """What the first try has left in torch's cache, in pieces that may be too small now."""
     if device.type == "cuda":
+        gc.collect()  # a model and its optimizer hold each other through hooks and closures
         torch.cuda.empty_cache()
 
 

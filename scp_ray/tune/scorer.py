@@ -40,6 +40,11 @@ class Setup:
     device: str
     gpus: float  # share of a GPU that a scorer is given
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether scorers use one."""
+        return self.gpus > 0 and self.device != "cpu"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -85,7 +90,7 @@ class Scorer:
         """Be ready; returns "node:process id". Raises DataError where the data is not the trial's."""
         setup = self._setup
         torch.set_num_threads(setup.threads)
-        self._device = choose_device(setup.device, given_gpu=True) if setup.gpus else torch.device("cpu")
+        self._device = choose_device("cuda" if setup.on_gpu else "cpu")
         self._data = setup.config.dataset.load()
         if data_seen(setup.config, self._data) != setup.data:
             raise DataError(
@@ -115,6 +120,10 @@ class Scorer:
         torch.set_num_threads(1)
         (rows,) = as_tensors({"rows": ray.get(group[0])}).values()
         return block_scores(request.criterion, parts, rows, self._device)
+
+    def rest(self) -> None:
+        """Leave the GPU's memory to the trial, which trains now."""
+        torch.cuda.empty_cache()  # nothing where CUDA is not in use
 
     def _prepare(self, request: Request) -> None:
         """The request's weights, and as many threads as keep the bits.
