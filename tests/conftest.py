@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ["MPLBACKEND"] = "Agg"
+# Many Rays are started in this one process, and Ray keeps from the first of them whether it asks for tokens. What is
+# said of tokens is tested in processes of its own.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 import pytest
 import torch
