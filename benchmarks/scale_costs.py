@@ -31,6 +31,7 @@ from scp_ray.tune.driver import Driver
 from scp_ray.tune.local import loopback_only
 from scp_ray.tune.progress import Console
 from scp_ray.tune.space import plan_jobs
+from scp_ray.tune.trainable import pack
 
 TRIAL: dict[str, Any] = {
     "dataset": {"name": "synthetic", "image_size": 32, "train": 96, "val": 246, "test": 246},
@@ -132,7 +133,7 @@ def _sinks(plan: Any, rows: dict[str, list[dict[str, Any]]], root: Path) -> floa
     ledger = Ledger(root / "sinks")
     console = Console(plan, io.StringIO())
     driver = Driver(ledger, cast(Any, None), [console], plan.jobs, "")
-    told = [{"job": key, "row": row, "done": bool(row["round"])} for key, some in rows.items() for row in some]
+    told = [{"job": key, "row": pack(row), "done": bool(row["round"])} for key, some in rows.items() for row in some]
     return _seconds(lambda: [driver.result(each) for each in told]) / len(told)
 
 
@@ -191,7 +192,7 @@ class Nothing(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """A result as large as a row."""
         self.steps -= 1
-        return {"row": dict.fromkeys(map(str, range(60)), 0.5), "at": time.time(), "done": not self.steps}
+        return {"row": pack(dict.fromkeys(map(str, range(60)), 0.5)), "at": time.time(), "done": not self.steps}
 
 
 class Handed(NotSnapshotted, tune.search.Searcher):  # type: ignore[misc]
