@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import prepare_data_set
+from scp_ray.cli.spaces import add_override_arguments, prepare_data_set
 from scp_ray.cli.weights import Weights
 from scp_ray.errors import ConfigError, ResourceError
 from scp_ray.places import any_path
@@ -39,15 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, metavar="W", help="a file, or a model's folder in a sweep")
     for name in PARTS:
         parser.add_argument(f"--{name}", metavar="X", help=f"{name}: a name, or YAML such as '{{name: ..., a: b}}'")
-    parser.add_argument("--profile", metavar="P", help="a profile of SPACE")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        dest="overrides",
-        metavar="a.b=c",
-        help="override a path, e.g. --set trial.criterion.batch_size=64; may be repeated",
-    )
+    add_override_arguments(parser)
     parser.add_argument("--scorers", type=_count, default=0, metavar="N", help="Ray actors (default 0: no Ray)")
     parser.add_argument("--gpus-per-scorer", type=_share, default=0.0, metavar="F", help="GPU share of each actor")
     parser.add_argument(

@@ -31,6 +31,11 @@ def add_space_arguments(parser: argparse.ArgumentParser) -> None:
         "space", metavar="SPACE", help="a YAML file, or the name of a shipped space (scp-ray ls spaces)"
     )
     parser.add_argument("--out", default="results", metavar="DIR", help="where DIR/<name>/ is made (default: results)")
+    add_override_arguments(parser)
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """--profile and --set."""
     parser.add_argument("--profile", metavar="P", help="a named block of overrides of the space, e.g. smoke")
     parser.add_argument(
         "--set",

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scp_ray import signals
 from scp_ray.cli.output import print_json
 from scp_ray.cli.spaces import WAIT_S, add_space_arguments, command_line, prepare_data, read_config, seconds_of
 
@@ -97,7 +98,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
         print_json(summary)
     _tell_outcome(outcome, ledger.root, rerun)
     if outcome.interrupted:
-        return 75
+        return signals.EXIT_CODE
     return 1 if outcome.failures else 0
 
 
