@@ -2,50 +2,52 @@
 
 The published readings follow the metric code released with the paper: an undefined rate counts as 0, and
 Eodd takes the absolute value of the *sum* of the TPR and FPR differences, so opposite gaps cancel. All are 0 for
-equal rates and symmetric in the group codes.
+equal rates and symmetric in the group codes. Counts (2, K) give a number, counts (R, 2, K) an array (R,).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from scp_ray.maths.rates import Counts, Floats
+from scp_ray.maths.rates import Counts, Floats, share
 
 GAPS = ("eopp0", "eopp1", "eodd")
 
 
-def eopp0(counts: Counts, classes: int) -> float:
+def eopp0(counts: Counts, classes: int) -> Floats:
     """mean_c |TNR_c^0 - TNR_c^1| over the first ``classes`` classes (released: EOpp0_abs)."""
-    return float(np.abs(_difference(counts.tnr, classes)).mean())
+    gap: Floats = np.abs(_difference(counts.tnr, classes)).mean(-1)
+    return gap
 
 
-def eopp1(counts: Counts, classes: int) -> float:
+def eopp1(counts: Counts, classes: int) -> Floats:
     """mean_c |TPR_c^0 - TPR_c^1| (released: EOpp1_abs). A class absent from one group adds the other's TPR."""
-    return float(np.abs(_difference(counts.tpr, classes)).mean())
+    gap: Floats = np.abs(_difference(counts.tpr, classes)).mean(-1)
+    return gap
 
 
-def eodd(counts: Counts, classes: int) -> float:
+def eodd(counts: Counts, classes: int) -> Floats:
     """1/2 mean_c |(TPR_c^0 - TPR_c^1) + (FPR_c^0 - FPR_c^1)| (released: EOdds_abs)."""
-    return float(np.abs(_difference(counts.tpr, classes) + _difference(counts.fpr, classes)).mean() / 2)
+    gap: Floats = np.abs(_difference(counts.tpr, classes) + _difference(counts.fpr, classes)).mean(-1) / 2
+    return gap
 
 
-def eodd_sum_abs(counts: Counts, classes: int) -> float:
+def eodd_sum_abs(counts: Counts, classes: int) -> Floats:
     """1/2 mean_c (|TPR_c^0 - TPR_c^1| + |FPR_c^0 - FPR_c^1|): equalised odds without cancellation."""
     tpr, fpr = _difference(counts.tpr, classes), _difference(counts.fpr, classes)
-    return float((np.abs(tpr) + np.abs(fpr)).mean() / 2)
+    gap: Floats = (np.abs(tpr) + np.abs(fpr)).mean(-1) / 2
+    return gap
 
 
-def eopp1_shared(counts: Counts) -> float:
+def eopp1_shared(counts: Counts) -> Floats:
     """mean |TPR_c^0 - TPR_c^1| over the classes that both groups contain; NaN where there is none."""
-    shared = (counts.support > 0).all(0)
-    if not shared.any():
-        return float("nan")
-    tpr = counts.tpr[:, shared]
-    return float(np.abs(tpr[0] - tpr[1]).mean())
+    shared = (counts.support > 0).all(-2)
+    tpr = np.abs(np.nan_to_num(counts.tpr[..., 0, :]) - np.nan_to_num(counts.tpr[..., 1, :]))
+    return share(np.where(shared, tpr, 0.0).sum(-1), shared.sum(-1))
 
 
 def _difference(rates: Floats, classes: int) -> Floats:
-    """(2, K) to (classes,): group 0 minus group 1, an undefined rate counted as 0."""
-    filled = np.nan_to_num(rates[:, :classes], nan=0.0)
-    difference: Floats = filled[0] - filled[1]
+    """(..., 2, K) to (..., classes): group 0 minus group 1, an undefined rate counted as 0."""
+    filled = np.nan_to_num(rates[..., :classes], nan=0.0)
+    difference: Floats = filled[..., 0, :] - filled[..., 1, :]
     return difference

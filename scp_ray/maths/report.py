@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scp_ray.maths import gaps
-from scp_ray.maths.rates import Counts, Floats, Ints, group_counts
+from scp_ray.maths.rates import Counts, Floats, Ints, group_counts, macro, share
 
 
 @dataclass(frozen=True)
@@ -103,26 +103,26 @@ def fairness_report(label: Any, prediction: Any, group: Any, *, num_classes: int
     counts = group_counts(label, prediction, group, num_classes=num_classes)
     seen = int(max(np.max(np.asarray(label)), np.max(np.asarray(prediction)))) + 1
     present = counts.support.sum(1) > 0
-    occurs = counts.tp + counts.fp + counts.fn > 0
+    occurs = counts.occurs
     nan_unless = 1.0 if present.all() else float("nan")
     pooled = _pooled(counts)
     return FairnessReport(
-        precision=_macro(counts.precision, occurs),
-        recall=_macro(counts.tpr, occurs),
-        f1=_macro(counts.f1, occurs),
+        precision=macro(counts.precision, occurs),
+        recall=macro(counts.tpr, occurs),
+        f1=macro(counts.f1, occurs),
         f1_fixed=np.where(present, np.nan_to_num(counts.f1).mean(1), np.nan),
-        accuracy=_share(counts.tp.sum(1), counts.support.sum(1)),
+        accuracy=share(counts.tp.sum(1), counts.support.sum(1)),
         accuracy_pooled=float(counts.tp.sum() / counts.support.sum()),
         balanced_accuracy=float(np.nanmean(pooled.tpr)),
-        f1_pooled=float(_macro(pooled.f1, pooled.tp + pooled.fp + pooled.fn > 0)[0]),
-        eopp0=nan_unless * gaps.eopp0(counts, num_classes),
-        eopp1=nan_unless * gaps.eopp1(counts, num_classes),
-        eodd=nan_unless * gaps.eodd(counts, num_classes),
-        eopp0_released=nan_unless * gaps.eopp0(counts, seen),
-        eopp1_released=nan_unless * gaps.eopp1(counts, seen),
-        eodd_released=nan_unless * gaps.eodd(counts, seen),
-        eodd_sum_abs=nan_unless * gaps.eodd_sum_abs(counts, num_classes),
-        eopp1_shared=gaps.eopp1_shared(counts),
+        f1_pooled=float(macro(pooled.f1, pooled.occurs)[0]),
+        eopp0=float(nan_unless * gaps.eopp0(counts, num_classes)),
+        eopp1=float(nan_unless * gaps.eopp1(counts, num_classes)),
+        eodd=float(nan_unless * gaps.eodd(counts, num_classes)),
+        eopp0_released=float(nan_unless * gaps.eopp0(counts, seen)),
+        eopp1_released=float(nan_unless * gaps.eopp1(counts, seen)),
+        eodd_released=float(nan_unless * gaps.eodd(counts, seen)),
+        eodd_sum_abs=float(nan_unless * gaps.eodd_sum_abs(counts, num_classes)),
+        eopp1_shared=float(gaps.eopp1_shared(counts)),
         support=counts.support,
         notes=_notes(counts),
     )
@@ -131,16 +131,6 @@ def fairness_report(label: Any, prediction: Any, group: Any, *, num_classes: int
 def _pooled(counts: Counts) -> Counts:
     """Both groups as one, (1, K)."""
     return Counts(*(x.sum(0, keepdims=True) for x in (counts.tp, counts.fp, counts.fn, counts.tn)))
-
-
-def _macro(values: Floats, occurs: Any) -> Floats:
-    """(G, K) to (G,): mean over the classes that occur, undefined counted as 0; NaN where none occurs."""
-    return _share(np.where(occurs, np.nan_to_num(values), 0.0).sum(1), occurs.sum(1))
-
-
-def _share(part: Any, whole: Any) -> Floats:
-    share: Floats = np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
-    return share
 
 
 def _notes(counts: Counts) -> tuple[str, ...]:
