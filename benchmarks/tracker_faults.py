@@ -27,8 +27,8 @@ MODES = ("file", "server", "dead", "killed", "stopped", "500", "slow")
 SILENT = """
 import sys
 from unittest.mock import MagicMock
-import scp_ray.tracking.background as background
-background.Background = MagicMock()
+import scp_ray.tracking.apart as apart
+apart.Apart = MagicMock()
 from scp_ray.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
