@@ -66,7 +66,8 @@ class Apart:
 
     def close(self) -> None:
         """Wait until the other side has told what is pending, as long as ``patience`` says; end it."""
-        self._start()
+        if self._process is None:  # stopped before its first row
+            return
         if self._ready.wait(START_MOST_S):
             now = time.monotonic()
             within_s = max(patience(now - self._opened_at), FIRST_S - (now - self._ready_at))
