@@ -21,8 +21,9 @@ demo: $(READY)  ## a whole sweep on generated pictures: 8 trials, table and figu
 	$(BIN)/scp-ray sweep quickstart --out results
 	$(BIN)/scp-ray report results/quickstart
 
-test: $(READY)  ## all tests but those marked slow or gpu
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+test: $(READY)  ## all tests but those marked slow or gpu: files side by side, then one by one what starts a Ray
+	$(BIN)/python -m pytest -m "not slow and not gpu and not ray" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu and ray"
 
 test-slow: $(READY)  ## the tests that take minutes each
 	$(BIN)/python -m pytest -m "slow and not gpu"
