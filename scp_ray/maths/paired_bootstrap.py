@@ -11,20 +11,21 @@ from scipy.sparse import csr_array
 from scp_ray.maths import gaps
 from scp_ray.maths.rates import Counts, Floats, Ints, f1_mean, many_counts
 
-METRICS = ("f1", *gaps.GAPS)
+METRICS = ("f1", *gaps.GAPS)  # of differences
+ALL = (*METRICS, "eodd_sum_abs")
 _CELLS_AT_ONCE = 4_000_000  # counts held at a time: about 200 MB with what the metrics make of them
 
 
 def metrics_of(counts: Counts) -> dict[str, Floats]:
-    """Each of ``METRICS`` of counts (..., 2, K); NaN where a group has no samples."""
+    """Each of ``ALL`` of counts (..., 2, K); NaN where a group has no samples."""
     classes = counts.tp.shape[-1]
     undefined = np.where((counts.support.sum(-1) > 0).all(-1), 0.0, np.nan)
-    by_gap = {name: getattr(gaps, name)(counts, classes) + undefined for name in gaps.GAPS}
+    by_gap = {name: getattr(gaps, name)(counts, classes) + undefined for name in ALL[1:]}
     return {"f1": f1_mean(counts), **by_gap}
 
 
 def observed_metrics(label: Any, group: Any, predictions: Any, *, num_classes: int) -> dict[str, Floats]:
-    """Each of ``METRICS`` of predictions (P, N), as arrays (P,)."""
+    """Each of ``ALL`` of predictions (P, N), as arrays (P,)."""
     return metrics_of(many_counts(label, predictions, group, num_classes=num_classes))
 
 
@@ -95,7 +96,7 @@ class Answers:
         self._right, self._wrong = table(right), table(~right)
 
     def metrics(self, weight: Floats) -> dict[str, Floats]:
-        """Each of ``METRICS``, (draws, P), of weights (draws, 2, U) that keep the images of every cell."""
+        """Each of ``ALL``, (draws, P), of weights (draws, 2, U) that keep the images of every cell."""
         support = self.units.images.reshape(-1, 2).T  # (2, K)
         outside = support.sum(1, keepdims=True) - support
         tp, fp = self._counted(self._right, weight), self._counted(self._wrong, weight)
@@ -137,11 +138,11 @@ def widening(label: Ints, predictions: Ints, units: Units) -> Floats:
 def redrawn_metrics(
     label: Ints, predictions: Ints, units: Units, *, num_classes: int, draws: int, rng: np.random.Generator
 ) -> dict[str, Floats]:
-    """Each of ``METRICS`` of predictions (P, N) on redrawn images, (draws, P): row r is the same images for all P."""
+    """Each of ``ALL`` of predictions (P, N) on redrawn images, (draws, P): row r is the same images for all P."""
     widened = widening(label, predictions, units)
     answers = Answers(label, predictions, units, num_classes=num_classes)
     chunk = max(1, _CELLS_AT_ONCE // (2 * len(predictions) * num_classes))
     found = [
         answers.metrics(units.weights(min(chunk, draws - start), widened, rng)) for start in range(0, draws, chunk)
     ]
-    return {name: np.concatenate([part[name] for part in found]) for name in METRICS}
+    return {name: np.concatenate([part[name] for part in found]) for name in ALL}

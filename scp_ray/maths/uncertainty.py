@@ -1,0 +1,162 @@
+"""How far a metric of one set of predictions can be believed: its noise floor and its standard error.
+
+The floor is the permutation null of these very predictions, since it depends on a model's accuracy and on how its
+errors spread over classes. The estimand of a standard error and its interval is the expected value of the metric on
+this table's class x group counts; whether a gap is more than noise is what the permutation test says, never an interval.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scp_ray.errors import ScpError
+from scp_ray.maths.paired_bootstrap import Answers, Units, observed_metrics, redrawn_metrics
+from scp_ray.maths.permutation import as_weights, permuted_codes
+from scp_ray.maths.rates import Floats, Ints
+from scp_ray.seeds import derive_seed
+
+FLOORED = ("eopp0", "eopp1", "eodd", "eodd_sum_abs")  # gaps: what is 0 for equal rates, and above it for noise alone
+EVIDENCE = ("f1", *FLOORED)
+NORMAL = 1.959963984540054  # two-sided 95 %
+_TIE = 1e-12  # sums in another order differ by less
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """A gap beside what it is when groups are permuted inside each class, predictions fixed."""
+
+    observed: float
+    mean: float
+    low: float  # of the middle 95 % of permutations
+    high: float
+    p_value: float  # share of permutations with a gap as large, the observed one counted among them
+    excess: float  # observed minus mean: what accuracy and class counts do not explain
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What can be said of one metric of one set of predictions; the floor's fields are NaN for F1."""
+
+    metric: str
+    observed: float
+    floor_mean: float
+    floor_low: float
+    floor_high: float
+    p: float
+    excess: float
+    standard_error: float
+    low: float  # observed -+ 1.96 standard errors
+    high: float
+    permutations: int
+    draws: int
+    seed: int
+
+
+def noise_floor(
+    label: Any,
+    prediction: Any,
+    group: Any,
+    *,
+    gap: str = "eodd",
+    num_classes: int,
+    unit: Any = None,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> NoiseFloor:
+    """The permutation null of a gap of predictions (N,) against labels (N,) in groups (N,) of codes 0 and 1.
+
+    Args:
+        gap: eopp0, eopp1, eodd (the published readings) or eodd_sum_abs.
+        num_classes: K.
+        unit: (N,) what belongs together (lesion, else patient): permuted whole, inside its class; by default each
+            image by itself. Of a unit with several classes or groups, the images of each are one part.
+        permutations: R, at least 20.
+        seed: of the permutations.
+
+    Raises ScpError for other names, shapes or codes, or where a group has no images.
+    """
+    if gap not in FLOORED:
+        raise ScpError(f"gap: got {gap!r}; allowed is one of {', '.join(FLOORED)}.")
+    table = _Table(label, prediction, group, unit, num_classes)
+    if table.undefined:
+        raise ScpError("one of the groups has no images: there is no gap to compare.")
+    return table.floors(permutations, seed)[gap]
+
+
+def evidence(
+    label: Any,
+    prediction: Any,
+    group: Any,
+    *,
+    num_classes: int,
+    unit: Any = None,
+    permutations: int = 1000,
+    draws: int = 1000,
+    seed: int = 0,
+) -> list[Evidence]:
+    """Of F1 and of every gap: noise floor, standard error, interval. One permutation serves all gaps.
+
+    Arguments as for ``noise_floor``; ``draws`` are those of the smoothed bootstrap, in which whole units are drawn
+    within their class and group, and thin cells from their class (see ``paired_bootstrap.Units``). Where a group has
+    no images all is NaN.
+
+    Raises ScpError for other shapes or codes.
+    """
+    table = _Table(label, prediction, group, unit, num_classes)
+    counts = (permutations, draws, seed)
+    if table.undefined:
+        nothing = [math.nan] * 9
+        return [Evidence(name, *nothing, *counts) for name in EVIDENCE]
+    floors, errors = table.floors(permutations, seed), table.standard_errors(draws, seed)
+    unknown = NoiseFloor(*[math.nan] * 6)
+    found = []
+    for name in EVIDENCE:
+        observed, floor, error = table.observed[name], floors.get(name, unknown), errors[name]
+        band = (observed - NORMAL * error, observed + NORMAL * error)
+        null = (floor.mean, floor.low, floor.high, floor.p_value, floor.excess)
+        found.append(Evidence(name, observed, *null, error, *band, *counts))
+    return found
+
+
+class _Table:
+    """Checked arrays, their units, and the metrics as observed."""
+
+    def __init__(self, label: Any, prediction: Any, group: Any, unit: Any, num_classes: int) -> None:
+        y, p, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, prediction, group))
+        if not 0 < len(y) == len(p) == len(g) or (unit is not None and len(unit) != len(y)):
+            lengths = [len(y), len(p), len(g)] + ([] if unit is None else [len(unit)])
+            raise ScpError(f"label, prediction, group and unit must be equally long and not empty, got {lengths}.")
+        self.label, self.prediction, self.classes = y, p, num_classes
+        seen = observed_metrics(y, g, p[None], num_classes=num_classes)  # refuses codes out of range
+        self.observed = {name: float(seen[name][0]) for name in EVIDENCE}
+        self.undefined = len(np.unique(g)) < 2
+        self.units = Units(y, g, unit, num_classes=num_classes)
+
+    def floors(self, permutations: int, seed: int) -> dict[str, NoiseFloor]:
+        """Of every gap."""
+        if permutations < 20:
+            raise ScpError(f"permutations: got {permutations}; allowed are 20 or more, for a band of 95 %.")
+        codes = permuted_codes(self.units, permutations, np.random.default_rng(derive_seed(seed, "permutations")))
+        answers = Answers(self.label, self.prediction[None], self.units, num_classes=self.classes)
+        null = answers.metrics(as_weights(codes))
+        return {name: _floor(self.observed[name], null[name][:, 0]) for name in FLOORED}
+
+    def standard_errors(self, draws: int, seed: int) -> dict[str, float]:
+        """Of every metric."""
+        if draws < 2:
+            raise ScpError(f"draws: got {draws}; allowed are 2 or more.")
+        rng = np.random.default_rng(derive_seed(seed, "draws"))
+        predictions: Ints = self.prediction[None]
+        drawn = redrawn_metrics(self.label, predictions, self.units, num_classes=self.classes, draws=draws, rng=rng)
+        return {name: float(drawn[name][:, 0].std(ddof=1)) for name in EVIDENCE}
+
+
+def _floor(observed: float, null: Floats) -> NoiseFloor:
+    low, high = np.quantile(null, [0.025, 0.975])
+    as_large = int((null >= observed - _TIE).sum())
+    mean = float(null.mean())
+    return NoiseFloor(observed, mean, float(low), float(high), (1 + as_large) / (1 + len(null)), observed - mean)
