@@ -4,7 +4,8 @@
     python -m benchmarks.calibration --simulations 100 --only coverage
     python -m benchmarks.calibration --figure docs/evidence-calibration.png --out calibration.json
 
-Three questions, a JSON line each time. ``floor``: the mean of the permutation null over 60 fair classifiers, 54 % right.
+Three questions, a JSON line each time. ``floor``: the mean of the permutation null over 60 fair classifiers that are
+right in 54 %.
 ``fair``: how often a fair classifier is called unfair at p <= 0.05, errors independent or common to a lesion.
 ``coverage``: how often the 95 % intervals of F1 and Eodd hold the expected value on this table, at planted gaps.
 Answers are drawn without images: right with the planted probability, else a label drawn from the table's labels.

@@ -2,7 +2,7 @@
 
 The floor is the permutation null of these very predictions, since it depends on a model's accuracy and on how its
 errors spread over classes. The estimand of a standard error and its interval is the expected value of the metric on
-this table's class x group counts; whether a gap is more than noise is what the permutation test says, never an interval.
+this table's class x group counts. Whether a gap is more than noise the permutation test says, never an interval.
 """
 
 from __future__ import annotations
