@@ -119,7 +119,7 @@ def _coverage(table: Table, gap: float, correlated: bool, simulations: int, draw
     for index in range(simulations):
         said = answers(table, gap, correlated, rng)
         found = evidence(
-            table.label, said, table.group, num_classes=table.classes, unit=table.unit, permutations=20, draws=draws,
+            table.label, said, table.group, num_classes=table.classes, unit=table.unit, permutations=100, draws=draws,
             seed=index,
         )  # fmt: skip
         for each in found:

@@ -44,7 +44,7 @@ class Units:
             cell * (code.max() + 1) + code, return_inverse=True, return_counts=True
         )  # of_image: (N,) each image's part
         self.count = len(np.unique(code))
-        self.size = size.astype(float)  # (U,) images
+        self.size = size.astype(np.float64)  # (U,) images
         self.cell = parts // (code.max() + 1)  # (U,) class x 2 + group
         self.images = np.bincount(cell, minlength=2 * num_classes)  # (2K,) images of each cell
         self.parts = np.bincount(self.cell, minlength=2 * num_classes)  # (2K,) parts of each cell
@@ -97,10 +97,14 @@ class Answers:
 
     def metrics(self, weight: Floats) -> dict[str, Floats]:
         """Each of ``ALL``, (draws, P), of weights (draws, 2, U) that keep the images of every cell."""
+        return metrics_of(self.counts(weight))
+
+    def counts(self, weight: Floats) -> Counts:
+        """Counts (draws, P, 2, K) of the same."""
         support = self.units.images.reshape(-1, 2).T  # (2, K)
         outside = support.sum(1, keepdims=True) - support
         tp, fp = self._counted(self._right, weight), self._counted(self._wrong, weight)
-        return metrics_of(Counts(tp=tp, fp=fp, fn=support - tp, tn=outside - fp))
+        return Counts(tp=tp, fp=fp, fn=support - tp, tn=outside - fp)
 
     def _counted(self, table: csr_array, weight: Floats) -> Any:
         draws, groups, parts = weight.shape

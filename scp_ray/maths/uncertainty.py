@@ -8,20 +8,23 @@ this table's class x group counts. Whether a gap is more than noise the permutat
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scp_ray.errors import ScpError
-from scp_ray.maths.paired_bootstrap import Answers, Units, observed_metrics, redrawn_metrics
+from scp_ray.maths import gaps
+from scp_ray.maths.paired_bootstrap import Answers, Units, observed_metrics
 from scp_ray.maths.permutation import as_weights, permuted_codes
-from scp_ray.maths.rates import Floats, Ints
+from scp_ray.maths.rates import Floats, f1_mean
 from scp_ray.seeds import derive_seed
 
 FLOORED = ("eopp0", "eopp1", "eodd", "eodd_sum_abs")  # gaps: what is 0 for equal rates, and above it for noise alone
 EVIDENCE = ("f1", *FLOORED)
 NORMAL = 1.959963984540054  # two-sided 95 %
+_CELLS_AT_ONCE = 1_000_000  # counts held at a time, eight tables of them with what the metrics make
 _TIE = 1e-12  # sums in another order differ by less
 
 
@@ -109,17 +112,25 @@ def evidence(
     table = _Table(label, prediction, group, unit, num_classes)
     counts = (permutations, draws, seed)
     if table.undefined:
-        nothing = [math.nan] * 9
-        return [Evidence(name, *nothing, *counts) for name in EVIDENCE]
-    floors, errors = table.floors(permutations, seed), table.standard_errors(draws, seed)
-    unknown = NoiseFloor(*[math.nan] * 6)
+        return [_unknown(name, *counts) for name in EVIDENCE]
+    floors = table.floors(permutations, seed)
+    errors = table.standard_errors(draws, seed, floors)
     found = []
     for name in EVIDENCE:
-        observed, floor, error = table.observed[name], floors.get(name, unknown), errors[name]
-        band = (observed - NORMAL * error, observed + NORMAL * error)
-        null = (floor.mean, floor.low, floor.high, floor.p_value, floor.excess)
-        found.append(Evidence(name, observed, *null, error, *band, *counts))
+        known, error = _unknown(name, *counts), errors[name]
+        if name in floors:
+            floor = floors[name]
+            known = replace(known, floor_mean=floor.mean, floor_low=floor.low, floor_high=floor.high)
+            known = replace(known, p=floor.p_value, excess=floor.excess)
+        observed = table.observed[name]
+        low, high = observed - NORMAL * error, observed + NORMAL * error
+        found.append(replace(known, observed=observed, standard_error=error, low=low, high=high))
     return found
+
+
+def _unknown(metric: str, permutations: int, draws: int, seed: int) -> Evidence:
+    nan = math.nan
+    return Evidence(metric, nan, nan, nan, nan, nan, nan, nan, nan, nan, permutations, draws, seed)
 
 
 class _Table:
@@ -145,14 +156,35 @@ class _Table:
         null = answers.metrics(as_weights(codes))
         return {name: _floor(self.observed[name], null[name][:, 0]) for name in FLOORED}
 
-    def standard_errors(self, draws: int, seed: int) -> dict[str, float]:
-        """Of every metric."""
+    def standard_errors(self, draws: int, seed: int, floors: Mapping[str, NoiseFloor]) -> dict[str, float]:
+        """Of every metric, from redrawn units.
+
+        A class whose groups lie far apart moves a gap as its difference moves, one whose groups are alike by less,
+        as absolute values do. Redrawn classes lie nearer to each other than true ones, as thin cells are drawn from
+        their whole class, so the second variance alone is too small for large gaps. The two are mixed by the share
+        of the squared gap that its noise floor explains.
+        """
         if draws < 2:
             raise ScpError(f"draws: got {draws}; allowed are 2 or more.")
         rng = np.random.default_rng(derive_seed(seed, "draws"))
-        predictions: Ints = self.prediction[None]
-        drawn = redrawn_metrics(self.label, predictions, self.units, num_classes=self.classes, draws=draws, rng=rng)
-        return {name: float(drawn[name][:, 0].std(ddof=1)) for name in EVIDENCE}
+        answers = Answers(self.label, self.prediction[None], self.units, num_classes=self.classes)
+        seen = answers.counts(as_weights((self.units.cell % 2).astype(np.uint8)[None]))
+        signs = {name: np.where(gaps.terms(name, seen, self.classes) < 0, -1.0, 1.0) for name in FLOORED}
+        drawn: dict[str, list[Floats]] = {name: [] for name in (*EVIDENCE, *(f"signed {name}" for name in FLOORED))}
+        chunk = max(1, _CELLS_AT_ONCE // (2 * self.classes))
+        for start in range(0, draws, chunk):
+            counts = answers.counts(self.units.weights(min(chunk, draws - start), rng))
+            drawn["f1"].append(f1_mean(counts))
+            for name in FLOORED:
+                terms = gaps.terms(name, counts, self.classes)
+                drawn[name].append(np.abs(terms).sum(-1))
+                drawn[f"signed {name}"].append((terms * signs[name]).sum(-1))
+        variance = {name: float(np.concatenate(parts).var(ddof=1)) for name, parts in drawn.items()}
+        found = {"f1": math.sqrt(variance["f1"])}
+        for name in FLOORED:
+            noise = min(1.0, (floors[name].mean / floors[name].observed) ** 2) if floors[name].observed else 1.0
+            found[name] = math.sqrt(noise * variance[name] + (1 - noise) * variance[f"signed {name}"])
+        return found
 
 
 def _floor(observed: float, null: Floats) -> NoiseFloor:
