@@ -8,7 +8,15 @@ from scipy import stats
 
 from scp_ray.errors import ScpError
 from scp_ray.maths.fate import fate
-from scp_ray.maths.paired import gap_note, higher_is_better, holm, paired_differences, satterthwaite, verdict
+from scp_ray.maths.paired import (
+    gap_note,
+    half_width,
+    higher_is_better,
+    holm,
+    paired_differences,
+    satterthwaite,
+    verdict,
+)
 from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.report import fairness_report
 
@@ -181,6 +189,25 @@ def test_a_group_without_images_leaves_nothing_to_say():
         assert math.isnan(found[name].difference)
         assert math.isnan(found[name].p_value)
         assert verdict(found[name].difference, found[name].p_value, higher_is_better=True, seeds=3).startswith("not")
+
+
+def test_every_variance_has_its_own_quantile():
+    """t(97.5 %) is 4.302653 with 2 degrees of freedom and 1.959964 with endless ones."""
+    assert half_width([0.04, 0.09], [2, 1e9], 0.05) == pytest.approx(math.hypot(0.2 * 4.302653, 0.3 * 1.959964))
+    assert half_width([0.04, 0.0], [2, 5], 0.05) == pytest.approx(0.2 * 4.302653)
+
+
+def test_p_is_the_level_whose_interval_ends_at_zero():
+    label, group, first, second = table(seed=13, right=(0.8, 0.6))
+    found = paired_differences(label, group, first, second, num_classes=3)["f1"]
+    by_seed = np.subtract(
+        *[[fairness_report(label, row, group, num_classes=3).f1_mean for row in arm] for arm in (first, second)]
+    )
+    seeds = by_seed.var(ddof=1) / 3
+    quantiles = stats.t.ppf(1 - found.p_value / 2, [2, 394])
+    both = np.sqrt([seeds, found.standard_error**2 - seeds])
+    assert found.difference == pytest.approx(math.hypot(*(quantiles * both)), rel=1e-6)
+    assert found.low == pytest.approx(found.difference - math.hypot(*(stats.t.ppf(0.975, [2, 394]) * both)))
 
 
 def test_satterthwaite_is_welchs():
