@@ -101,7 +101,7 @@ def paired_differences(
     moved = {name: drawn[name].reshape(draws, -1, seeds) for name in METRICS}
     pairs = {name: (values[name][:2], moved[name][:, 0] - moved[name][:, 1]) for name in METRICS}
     if len(arms) == 4:
-        pairs["fate_eodd"] = _fate(values, moved)
+        pairs["fate_eodd"] = fate_of(values, moved)
     for gap, known in (floors or {}).items():
         if gap not in GAPS or np.shape(known) != (2, seeds):
             raise ScpError(f"floors[{gap!r}] must be (2, {seeds}) means of one of {', '.join(GAPS)}.")
@@ -172,7 +172,7 @@ def _arms(*predictions: Any, images: int) -> list[Ints]:
     return arms
 
 
-def _fate(values: dict[str, Floats], moved: dict[str, Floats]) -> tuple[Floats, Floats]:
+def fate_of(values: dict[str, Floats], moved: dict[str, Floats]) -> tuple[Floats, Floats]:
     """FATE of both arms, (2, S), and the redrawn differences (R, S), to first order around the observed values.
 
     A redrawn gap is larger than the observed one on average (it is an absolute value), and a ratio of two such would
