@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from scp_ray.maths.paired_bootstrap import Units
+from scp_ray.maths import gaps
+from scp_ray.maths.paired_bootstrap import Answers, Units
+from scp_ray.maths.rates import Floats
+
+_CELLS_AT_ONCE = 500_000  # weights held at a time
 
 
 def permuted_codes(units: Units, permutations: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -18,11 +24,24 @@ def permuted_codes(units: Units, permutations: int, rng: np.random.Generator) ->
     """
     kind = units.cell // 2 * (int(units.size.max()) + 1) + units.size.astype(np.int64)
     codes = np.tile((units.cell % 2).astype(np.uint8), (permutations, 1))
-    for stratum in np.unique(kind):
-        columns = np.flatnonzero(kind == stratum)
+    for columns in np.split(np.argsort(kind, kind="stable"), np.cumsum(np.unique(kind, return_counts=True)[1])[:-1]):
         if 0 < codes[0, columns].sum() < len(columns):
             codes[:, columns] = rng.permuted(codes[:, columns], axis=1)
     return codes
+
+
+def permuted_gaps(
+    answers: Answers, names: Iterable[str], permutations: int, rng: np.random.Generator
+) -> dict[str, Floats]:
+    """(permutations,) values of each gap of one set of predictions."""
+    names, units, classes = list(names), answers.units, answers.classes
+    found: dict[str, list[Floats]] = {name: [] for name in names}
+    chunk = max(1, _CELLS_AT_ONCE // (2 * max(classes, len(units.cell))))
+    for start in range(0, permutations, chunk):
+        counts = answers.counts(as_weights(permuted_codes(units, min(chunk, permutations - start), rng)))
+        for name in names:
+            found[name].append(np.abs(gaps.terms(name, counts, classes)).sum(-1)[:, 0])
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def as_weights(codes: NDArray[np.uint8]) -> NDArray[np.float64]:

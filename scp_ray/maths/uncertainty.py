@@ -8,23 +8,22 @@ this table's class x group counts. Whether a gap is more than noise the permutat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scp_ray.errors import ScpError
-from scp_ray.maths import gaps
 from scp_ray.maths.paired_bootstrap import Answers, Units, observed_metrics
-from scp_ray.maths.permutation import as_weights, permuted_codes
-from scp_ray.maths.rates import Floats, f1_mean
+from scp_ray.maths.permutation import permuted_gaps
+from scp_ray.maths.rates import Floats
+from scp_ray.maths.standard_errors import standard_errors
 from scp_ray.seeds import derive_seed
 
 FLOORED = ("eopp0", "eopp1", "eodd", "eodd_sum_abs")  # gaps: what is 0 for equal rates, and above it for noise alone
 EVIDENCE = ("f1", *FLOORED)
 NORMAL = 1.959963984540054  # two-sided 95 %
-_CELLS_AT_ONCE = 1_000_000  # counts held at a time, eight tables of them with what the metrics make
 _TIE = 1e-12  # sums in another order differ by less
 
 
@@ -87,7 +86,7 @@ def noise_floor(
     table = _Table(label, prediction, group, unit, num_classes)
     if table.undefined:
         raise ScpError("one of the groups has no images: there is no gap to compare.")
-    return table.floors(permutations, seed)[gap]
+    return table.floors([gap], permutations, seed)[gap]
 
 
 def evidence(
@@ -113,7 +112,7 @@ def evidence(
     counts = (permutations, draws, seed)
     if table.undefined:
         return [_unknown(name, *counts) for name in EVIDENCE]
-    floors = table.floors(permutations, seed)
+    floors = table.floors(FLOORED, permutations, seed)
     errors = table.standard_errors(draws, seed, floors)
     found = []
     for name in EVIDENCE:
@@ -141,50 +140,40 @@ class _Table:
         if not 0 < len(y) == len(p) == len(g) or (unit is not None and len(unit) != len(y)):
             lengths = [len(y), len(p), len(g)] + ([] if unit is None else [len(unit)])
             raise ScpError(f"label, prediction, group and unit must be equally long and not empty, got {lengths}.")
-        self.label, self.prediction, self.classes = y, p, num_classes
         seen = observed_metrics(y, g, p[None], num_classes=num_classes)  # refuses codes out of range
         self.observed = {name: float(seen[name][0]) for name in EVIDENCE}
         self.undefined = len(np.unique(g)) < 2
-        self.units = Units(y, g, unit, num_classes=num_classes)
+        self.units = Units(y, g, None if unit is None else _known(unit), num_classes=num_classes)
+        self.answers = Answers(y, p[None], self.units, num_classes=num_classes)
 
-    def floors(self, permutations: int, seed: int) -> dict[str, NoiseFloor]:
-        """Of every gap."""
+    def floors(self, names: Iterable[str], permutations: int, seed: int) -> dict[str, NoiseFloor]:
+        """Of the gaps of these names, one permutation for all."""
         if permutations < 20:
             raise ScpError(f"permutations: got {permutations}; allowed are 20 or more, for a band of 95 %.")
-        codes = permuted_codes(self.units, permutations, np.random.default_rng(derive_seed(seed, "permutations")))
-        answers = Answers(self.label, self.prediction[None], self.units, num_classes=self.classes)
-        null = answers.metrics(as_weights(codes))
-        return {name: _floor(self.observed[name], null[name][:, 0]) for name in FLOORED}
+        rng = np.random.default_rng(derive_seed(seed, "permutations"))
+        null = permuted_gaps(self.answers, names, permutations, rng)
+        return {name: _floor(self.observed[name], values) for name, values in null.items()}
 
-    def standard_errors(self, draws: int, seed: int, floors: Mapping[str, NoiseFloor]) -> dict[str, float]:
-        """Of every metric, from redrawn units.
-
-        A class whose groups lie far apart moves a gap as its difference moves, one whose groups are alike by less,
-        as absolute values do. Redrawn classes lie nearer to each other than true ones, as thin cells are drawn from
-        their whole class, so the second variance alone is too small for large gaps. The two are mixed by the share
-        of the squared gap that its noise floor explains.
-        """
+    def standard_errors(self, draws: int, seed: int, floors: dict[str, NoiseFloor]) -> dict[str, float]:
+        """Of every metric."""
         if draws < 2:
             raise ScpError(f"draws: got {draws}; allowed are 2 or more.")
-        rng = np.random.default_rng(derive_seed(seed, "draws"))
-        answers = Answers(self.label, self.prediction[None], self.units, num_classes=self.classes)
-        seen = answers.counts(as_weights((self.units.cell % 2).astype(np.uint8)[None]))
-        signs = {name: np.where(gaps.terms(name, seen, self.classes) < 0, -1.0, 1.0) for name in FLOORED}
-        drawn: dict[str, list[Floats]] = {name: [] for name in (*EVIDENCE, *(f"signed {name}" for name in FLOORED))}
-        chunk = max(1, _CELLS_AT_ONCE // (2 * self.classes))
-        for start in range(0, draws, chunk):
-            counts = answers.counts(self.units.weights(min(chunk, draws - start), rng))
-            drawn["f1"].append(f1_mean(counts))
-            for name in FLOORED:
-                terms = gaps.terms(name, counts, self.classes)
-                drawn[name].append(np.abs(terms).sum(-1))
-                drawn[f"signed {name}"].append((terms * signs[name]).sum(-1))
-        variance = {name: float(np.concatenate(parts).var(ddof=1)) for name, parts in drawn.items()}
-        found = {"f1": math.sqrt(variance["f1"])}
-        for name in FLOORED:
-            noise = min(1.0, (floors[name].mean / floors[name].observed) ** 2) if floors[name].observed else 1.0
-            found[name] = math.sqrt(noise * variance[name] + (1 - noise) * variance[f"signed {name}"])
-        return found
+        noise = {name: _noise_share(floor) for name, floor in floors.items()}
+        return standard_errors(self.answers, noise, draws, np.random.default_rng(derive_seed(seed, "draws")))
+
+
+def _known(unit: Any) -> Any:
+    """The units, refused where one is missing: all images without one would be taken for a single unit."""
+    units = np.asarray(unit).ravel()
+    missing = int(np.count_nonzero(units != units)) + sum(x is None for x in units if units.dtype == object)
+    if missing:
+        raise ScpError(f"unit: {missing} images have none (NaN or None); give each of them a name of its own.")
+    return units
+
+
+def _noise_share(floor: NoiseFloor) -> float:
+    """How much of a squared gap its noise floor explains, 0..1."""
+    return min(1.0, (floor.mean / floor.observed) ** 2) if floor.observed else 1.0
 
 
 def _floor(observed: float, null: Floats) -> NoiseFloor:
