@@ -88,7 +88,7 @@ class Answers:
     """Predictions (P, N) as counts by part, so that any weights of the parts give counts by one product."""
 
     def __init__(self, label: Ints, predictions: Ints, units: Units, *, num_classes: int) -> None:
-        self.sets, self.units, self.classes = len(predictions), units, num_classes
+        self.sets, self.units = len(predictions), units
         column = np.arange(self.sets)[:, None] * num_classes + predictions
         parts = np.broadcast_to(units.of_image, column.shape)
         shape = (self.sets * num_classes, len(units.cell))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from scp_ray.errors import ScpError
-from scp_ray.maths.paired_bootstrap import Answers, Units, observed_metrics
-from scp_ray.maths.permutation import permuted_gaps
+from scp_ray.maths.kinds import Kinds
+from scp_ray.maths.paired_bootstrap import Units, observed_metrics
 from scp_ray.maths.rates import Floats
-from scp_ray.maths.standard_errors import standard_errors
+from scp_ray.maths.redrawn import permuted_gaps, standard_errors
 from scp_ray.seeds import derive_seed
 
 FLOORED = ("eopp0", "eopp1", "eodd", "eodd_sum_abs")  # gaps: what is 0 for equal rates, and above it for noise alone
@@ -143,15 +143,15 @@ class _Table:
         seen = observed_metrics(y, g, p[None], num_classes=num_classes)  # refuses codes out of range
         self.observed = {name: float(seen[name][0]) for name in EVIDENCE}
         self.undefined = len(np.unique(g)) < 2
-        self.units = Units(y, g, None if unit is None else _known(unit), num_classes=num_classes)
-        self.answers = Answers(y, p[None], self.units, num_classes=num_classes)
+        units = Units(y, g, None if unit is None else _known(unit), num_classes=num_classes)
+        self.kinds = Kinds(y, p, units, num_classes=num_classes)
 
     def floors(self, names: Iterable[str], permutations: int, seed: int) -> dict[str, NoiseFloor]:
         """Of the gaps of these names, one permutation for all."""
         if permutations < 20:
             raise ScpError(f"permutations: got {permutations}; allowed are 20 or more, for a band of 95 %.")
         rng = np.random.default_rng(derive_seed(seed, "permutations"))
-        null = permuted_gaps(self.answers, names, permutations, rng)
+        null = permuted_gaps(self.kinds, names, permutations, rng)
         return {name: _floor(self.observed[name], values) for name, values in null.items()}
 
     def standard_errors(self, draws: int, seed: int, floors: dict[str, NoiseFloor]) -> dict[str, float]:
@@ -159,7 +159,7 @@ class _Table:
         if draws < 2:
             raise ScpError(f"draws: got {draws}; allowed are 2 or more.")
         noise = {name: _noise_share(floor) for name, floor in floors.items()}
-        return standard_errors(self.answers, noise, draws, np.random.default_rng(derive_seed(seed, "draws")))
+        return standard_errors(self.kinds, noise, draws, np.random.default_rng(derive_seed(seed, "draws")))
 
 
 def _known(unit: Any) -> Any:

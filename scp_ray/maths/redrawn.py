@@ -1,23 +1,31 @@
-"""How far each metric of one set of predictions moves with the images drawn: a smoothed bootstrap of whole units."""
+"""What a metric of one set of predictions is when groups are permuted, and how far it moves with the images drawn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from scp_ray.maths import gaps
-from scp_ray.maths.paired_bootstrap import Answers, Units
-from scp_ray.maths.permutation import as_weights
+from scp_ray.maths.kinds import Kinds
+from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.rates import Floats, f1_mean
 
 _CELLS_AT_ONCE = 500_000  # weights held at a time
 
 
-def standard_errors(
-    answers: Answers, noise: Mapping[str, float], draws: int, rng: np.random.Generator
-) -> dict[str, float]:
+def permuted_gaps(kinds: Kinds, names: Iterable[str], permutations: int, rng: np.random.Generator) -> dict[str, Floats]:
+    """(permutations,) values of each gap."""
+    found: dict[str, list[Floats]] = {name: [] for name in names}
+    for size in _chunks(permutations, kinds):
+        counts = kinds.counts(kinds.permuted(size, rng))
+        for name, parts in found.items():
+            parts.append(np.abs(gaps.terms(name, counts, kinds.classes)).sum(-1))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def standard_errors(kinds: Kinds, noise: Mapping[str, float], draws: int, rng: np.random.Generator) -> dict[str, float]:
     """Of F1 and of each gap in ``noise``: the share of its square, 0..1, that its noise floor explains.
 
     A class whose groups lie far apart moves a gap as its signed difference moves, one whose groups are alike by less,
@@ -25,20 +33,18 @@ def standard_errors(
     whole class, so the variance of the redrawn gap alone is too small for large gaps. It is mixed with that of the sum
     of differences, each with the sign that was observed.
     """
-    units, classes = answers.units, answers.classes
-    seen = answers.counts(as_weights((units.cell % 2).astype(np.uint8)[None]))
-    signs = {name: np.where(gaps.terms(name, seen, classes) < 0, -1.0, 1.0) for name in noise}
+    seen = kinds.counts(kinds.count[None].astype(float))
+    signs = {name: np.where(gaps.terms(name, seen, kinds.classes) < 0, -1.0, 1.0) for name in noise}
     folded: dict[str, list[Floats]] = {name: [] for name in ("f1", *noise)}
     signed: dict[str, list[Floats]] = {name: [] for name in noise}
-    chunk = max(1, _CELLS_AT_ONCE // (2 * max(classes, len(units.cell))))
-    for start in range(0, draws, chunk):
-        counts = answers.counts(units.weights(min(chunk, draws - start), rng))
+    for size in _chunks(draws, kinds):
+        counts = kinds.counts(kinds.redrawn(size, rng))
         folded["f1"].append(f1_mean(counts))
         for name in noise:
-            terms = gaps.terms(name, counts, classes)
+            terms = gaps.terms(name, counts, kinds.classes)
             folded[name].append(np.abs(terms).sum(-1))
             signed[name].append((terms * signs[name]).sum(-1))
-    variance = {"f1": _variance(folded["f1"]) * thin_classes(units)}
+    variance = {"f1": _variance(folded["f1"]) * thin_classes(kinds.units)}
     for name, share in noise.items():
         variance[name] = share * _variance(folded[name]) + (1 - share) * _variance(signed[name])
     return {name: math.sqrt(value) for name, value in variance.items()}
@@ -55,6 +61,13 @@ def thin_classes(units: Units) -> float:
     lone = squares[images > 0] / images[images > 0] ** 2  # 1/n of each class
     kept = float((lone * (1 - lone)).sum())
     return float(lone.sum()) / kept if kept else 1.0
+
+
+def _chunks(count: int, kinds: Kinds) -> Iterator[int]:
+    """How many tables to make at a time."""
+    most = max(1, _CELLS_AT_ONCE // (2 * max(kinds.classes, len(kinds.label))))
+    for start in range(0, count, most):
+        yield min(most, count - start)
 
 
 def _variance(parts: list[Floats]) -> float:
