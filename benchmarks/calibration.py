@@ -1,13 +1,14 @@
 """Do noise floors and intervals keep what they promise? Planted classifiers on the published test tables.
 
-    python -m benchmarks.calibration                     # 2,000 simulations a row: about half an hour on one core
-    python -m benchmarks.calibration --simulations 100 --only coverage
+    python -m benchmarks.calibration                     # 2,000 simulations a row: about a quarter of an hour
+    python -m benchmarks.calibration --simulations 100 --only coverage --tables isic
     python -m benchmarks.calibration --figure docs/evidence-calibration.png --out calibration.json
+    python -m benchmarks.calibration --read calibration.json --figure docs/evidence-calibration.png
 
 Three questions, a JSON line each time. ``floor``: the mean of the permutation null over 60 fair classifiers that are
 right in 54 %.
 ``fair``: how often a fair classifier is called unfair at p <= 0.05, errors independent or common to a lesion.
-``coverage``: how often the 95 % intervals of F1 and Eodd hold the expected value on this table, at planted gaps.
+``coverage``: how often the 95 % intervals of each metric hold its expected value on this table, at planted gaps.
 Answers are drawn without images: right with the planted probability, else a label drawn from the table's labels.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted_arms import ACCURACY, Table, read_table
 from scp_ray.maths.paired_bootstrap import observed_metrics
-from scp_ray.maths.uncertainty import evidence, noise_floor
+from scp_ray.maths.uncertainty import EVIDENCE, evidence, noise_floor
 
 GAPS = (0.0, 0.1, 0.4)  # true positive rate of group 0 minus that of group 1, in every class
 TRUTHS = 4000  # simulations that an expected value is the mean of
@@ -38,20 +39,31 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--draws", type=int, default=200, help="permutations, and bootstrap draws, of each")
     parser.add_argument("--only", choices=("floor", "fair", "coverage"))
+    parser.add_argument("--tables", nargs="+", choices=tuple(ACCURACY), default=list(ACCURACY), help="of the coverage")
+    parser.add_argument("--read", nargs="+", type=Path, default=[], help="rows of earlier runs, instead of new ones")
     parser.add_argument("--out", type=Path, help="a JSON file of all rows")
     parser.add_argument("--figure", type=Path, help="a PNG of the coverage")
     options = parser.parse_args()
-    questions = {"floor": floor, "fair": fair, "coverage": coverage}
-    rows = []
-    for name, ask in questions.items():
-        if options.only in (None, name):
-            for row in ask(options.simulations, options.draws):
-                rows.append({"question": name} | row)
-                print(json.dumps(rows[-1]), flush=True)
+    rows = [row for file in options.read for row in json.loads(file.read_text())]
+    for row in () if options.read else asked(options):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
     if options.out:
         options.out.write_text(json.dumps(rows, indent=1) + "\n")
     if options.figure:
         draw([row for row in rows if row["question"] == "coverage"], options.figure)
+
+
+def asked(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of each question."""
+    questions: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        "floor": floor,
+        "fair": lambda: fair(options.simulations, options.draws),
+        "coverage": lambda: coverage(options.tables, options.simulations, options.draws),
+    }
+    for name, ask in questions.items():
+        if options.only in (None, name):
+            yield from ({"question": name} | row for row in ask())
 
 
 def answers(table: Table, gap: float, correlated: bool, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -67,7 +79,7 @@ def answers(table: Table, gap: float, correlated: bool, rng: np.random.Generator
     return np.where(luck < rate, table.label, table.label[wrong])
 
 
-def floor(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
+def floor() -> Iterator[dict[str, Any]]:
     """The null's mean on the Fitzpatrick-17k table, over 60 classifiers."""
     table, rng = read_table("fitzpatrick"), np.random.default_rng(0)
     means = []
@@ -99,9 +111,9 @@ def fair(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
         yield row | share("called_unfair", called, simulations)
 
 
-def coverage(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
+def coverage(tables: list[str], simulations: int, draws: int) -> Iterator[dict[str, Any]]:
     """Intervals that hold the expected value."""
-    for name in ("fitzpatrick", "isic"):
+    for name in tables:
         table = read_table(name)
         for gap in GAPS:
             for correlated in (False, True) if name == "isic" else (False,):
@@ -110,11 +122,11 @@ def coverage(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
 
 def _coverage(table: Table, gap: float, correlated: bool, simulations: int, draws: int) -> Iterator[dict[str, Any]]:
     rng = np.random.default_rng(2)
-    many = np.stack([answers(table, gap, correlated, rng) for _ in range(TRUTHS)])
-    parts = [
-        observed_metrics(table.label, table.group, part, num_classes=table.classes) for part in np.array_split(many, 40)
-    ]
-    spread = {name: np.concatenate([part[name] for part in parts]) for name in ("f1", "eodd")}
+    parts = []
+    for _ in range(TRUTHS // 100):
+        many = np.stack([answers(table, gap, correlated, rng) for _ in range(100)])
+        parts.append(observed_metrics(table.label, table.group, many, num_classes=table.classes))
+    spread = {name: np.concatenate([part[name] for part in parts]) for name in EVIDENCE}
     held, errors = dict.fromkeys(spread, 0), dict.fromkeys(spread, 0.0)
     for index in range(simulations):
         said = answers(table, gap, correlated, rng)
@@ -123,9 +135,8 @@ def _coverage(table: Table, gap: float, correlated: bool, simulations: int, draw
             seed=index,
         )  # fmt: skip
         for each in found:
-            if each.metric in held:
-                held[each.metric] += each.low <= spread[each.metric].mean() <= each.high
-                errors[each.metric] += each.standard_error / simulations
+            held[each.metric] += each.low <= spread[each.metric].mean() <= each.high
+            errors[each.metric] += each.standard_error / simulations
     for metric, values in spread.items():
         row = {"table": table.name, "gap": gap, "lesions_agree": correlated, "metric": metric}
         row |= {"expected": round(float(values.mean()), 4), "simulations": simulations, "draws": draws}
