@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from scp_ray.maths.paired_bootstrap import Units
@@ -70,10 +71,9 @@ class Kinds:
         tp, fp = self._counted(self._right, weight), self._counted(self._wrong, weight)
         return Counts(tp=tp, fp=fp, fn=support - tp, tn=outside - fp)
 
-    def _counted(self, table: csr_array, weight: Floats) -> NDArray[np.float64]:
+    def _counted(self, table: csr_array, weight: Floats) -> Any:
         draws, groups, kinds = weight.shape
-        found: Floats = (table @ weight.reshape(draws * groups, kinds).T).T.reshape(draws, groups, -1)
-        return found
+        return (table @ weight.reshape(draws * groups, kinds).T).T.reshape(draws, groups, -1)
 
     def _scaled(self, weight: Floats) -> Floats:
         for one in _runs(self.label):
