@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -8,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 from fairlearn.metrics import equalized_odds_difference
-from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    multilabel_confusion_matrix,
+    precision_recall_fscore_support,
+)
 
 from scp_ray.errors import ScpError
+from scp_ray.maths import gaps as every_gap
 from scp_ray.maths.fate import fate, fate_reason
 from scp_ray.maths.gaps import GAPS
-from scp_ray.maths.rates import group_counts
+from scp_ray.maths.rates import f1_mean, group_counts, many_counts
 from scp_ray.maths.report import fairness_report
 
 # methods.md 13.1: class 2 is absent from group 1
@@ -201,6 +208,73 @@ def test_lists_arrays_and_tensors_give_the_same():
     plain = fairness_report(*WORKED, num_classes=3).as_row()
     assert fairness_report(*map(torch.tensor, WORKED), num_classes=3).as_row() == plain
     assert fairness_report(*(np.array(x, dtype=np.int32) for x in WORKED), num_classes=3).as_row() == plain
+
+
+def many_tables(case):
+    """Seven tables of the case: its groups permuted, and its predictions, as (7, N)."""
+    label, prediction, group, classes = case
+    rng = np.random.default_rng(0)
+    groups = rng.permuted(np.tile(group, (7, 1)), axis=1)
+    predictions = rng.permuted(np.tile(prediction, (7, 1)), axis=1)
+    return label, predictions, groups, classes
+
+
+def test_many_tables_at_once_count_as_one_by_one(case):
+    """tp, fp, fn and tn against scikit-learn, one class against the rest in each group."""
+    label, predictions, groups, classes = many_tables(case)
+    for p, g in ((predictions, groups), (predictions, groups[0]), (predictions[0], groups)):
+        counts = many_counts(label, p, g, num_classes=classes)
+        for row, code in itertools.product(range(7), (0, 1)):
+            mine = (g[row] if g.ndim == 2 else g) == code
+            said = (p[row] if p.ndim == 2 else p)[mine]
+            expected = multilabel_confusion_matrix(label[mine], said, labels=range(classes))
+            np.testing.assert_array_equal(counts.tn[row, code], expected[:, 0, 0])
+            np.testing.assert_array_equal(counts.fp[row, code], expected[:, 0, 1])
+            np.testing.assert_array_equal(counts.fn[row, code], expected[:, 1, 0])
+            np.testing.assert_array_equal(counts.tp[row, code], expected[:, 1, 1])
+
+
+def test_metrics_of_many_tables(case):
+    """F1 against scikit-learn; gaps by their definitions, class by class."""
+    label, predictions, groups, classes = many_tables(case)
+    counts = many_counts(label, predictions, groups, num_classes=classes)
+    found = {name: getattr(every_gap, name)(counts, classes) for name in (*GAPS, "eodd_sum_abs")}
+    terms = {name: every_gap.terms(name, counts, classes) for name in found}
+    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(found, (7,))
+    for row in range(7):
+        parts = [(label[groups[row] == code], predictions[row][groups[row] == code]) for code in (0, 1)]
+        f1 = [f1_score(y, p, average="macro", zero_division=0) for y, p in parts]
+        assert f1_mean(counts)[row] == pytest.approx(np.mean(f1))
+        tpr, fpr, tnr = [], [], []
+        for c in range(classes):
+            for rates, given, wanted in ((tpr, True, True), (fpr, False, True), (tnr, False, False)):
+                sides = [(p == c)[(y == c) == given] == wanted for y, p in parts]
+                zero, one = (side.mean() if len(side) else 0.0 for side in sides)
+                rates.append(zero - one)
+        tpr, fpr, tnr = np.array(tpr), np.array(fpr), np.array(tnr)
+        assert found["eopp0"][row] == pytest.approx(np.abs(tnr).mean())
+        assert found["eopp1"][row] == pytest.approx(np.abs(tpr).mean())
+        assert found["eodd"][row] == pytest.approx(np.abs(tpr + fpr).mean() / 2)
+        assert found["eodd_sum_abs"][row] == pytest.approx((np.abs(tpr) + np.abs(fpr)).mean() / 2)
+        assert (terms["eopp0"][row] * classes).tolist() == pytest.approx(tnr.tolist())
+        assert (terms["eopp1"][row] * classes).tolist() == pytest.approx(tpr.tolist())
+        assert (terms["eodd"][row] * classes * 2).tolist() == pytest.approx((tpr + fpr).tolist())
+        assert (terms["eodd_sum_abs"][row] * classes * 2).tolist() == pytest.approx([*tpr, *fpr])
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction", "group", "words"),
+    [
+        ([0, 1], [0, 1], [0, 1], r"must be \(N,\) or \(R, N\): got \[\(2,\), \(2,\), \(2,\)\]"),
+        ([0, 1], [[0, 1]] * 2, [[0, 1]] * 3, r"must be \(N,\) or \(R, N\): got"),
+        ([0, 1, 1], [0, 1, 1], [[0, 1]], r"must be \(N,\) or \(R, N\): got"),
+        ([0, 1], [0, 1], [[0, 1], [0, 2]], r"group codes must lie in 0\.\.1, got 0\.\.2"),
+        ([0, 1], [[0, 1], [3, 1]], [0, 1], r"prediction codes must lie in 0\.\.2, got 0\.\.3"),
+    ],
+)
+def test_refusals_of_many_tables(label, prediction, group, words):
+    with pytest.raises(ScpError, match=words):
+        many_counts(label, prediction, group, num_classes=3)
 
 
 @pytest.mark.parametrize(
