@@ -2,11 +2,13 @@
 
 Run: python -m benchmarks.calibration_paired coverage [--quick] [--runs N] [--tables isic] [--seeds 3] [--formulas]
      python -m benchmarks.calibration_paired power [--quick] [--runs N] [--tables isic] [--seeds 5]
+     python -m benchmarks.calibration_paired detectable [--seeds 3] [--noise 0.01]
 One JSON line for each case and metric; --out FILE keeps them all.
 coverage: share of 95 % intervals that hold the true expected difference, its standard error, the share of differences
 with p < 0.05, and the mean estimated over the true standard deviation. --formulas: the same for other variances of the
 mean, tried on the same draws. power: a difference of the size that ``detectable_difference`` names is planted, by
-bisection on the accuracies, and looked for.
+bisection on the accuracies, and looked for. detectable: what designs on the published tables can see, at that standard
+deviation of a difference over trainings, and the processor time that it took to find out.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +25,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.planted_arms import METADATA, Arms, Table, planted, read_table
+from benchmarks.planted_arms import ACCURACY, METADATA, Arms, Table, planted, read_table
 from scp_ray.maths.paired import difference_of, fate_of, paired_differences, satterthwaite
 from scp_ray.maths.paired_bootstrap import METRICS, Answers, Units, observed_metrics, redrawn_metrics
-from scp_ray.maths.power import SHARED, detectable_difference
+from scp_ray.maths.power import SHARED, detectable_difference, with_arms, with_seeds
 
 CASES = {"none": {"better_by": 0.0, "gap": 0.0}, "planted": {"better_by": 0.05, "gap": 0.1}}
 
@@ -34,7 +37,7 @@ def main() -> None:
     """Run what is asked for and print a line for each number."""
     options = _options()
     lines = []
-    for line in (coverage if options.what == "coverage" else power)(options):
+    for line in {"coverage": coverage, "power": power, "detectable": detectable}[options.what](options):
         lines.append(line)
         print(json.dumps(line), flush=True)
     if options.out:
@@ -43,9 +46,9 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("coverage", "power"))
+    parser.add_argument("what", choices=("coverage", "power", "detectable"))
     parser.add_argument("--tables", default="isic,fitzpatrick")
-    parser.add_argument("--seeds", help="coverage: 3,5,10; power: 5")
+    parser.add_argument("--seeds", help="coverage: 3,5,10; power: 5; detectable: 1,3,5,10,20")
     parser.add_argument("--cases", default="none,planted")
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--draws", type=int, default=100, help="redrawn tables of each interval")
@@ -58,7 +61,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     options.runs = 60 if options.quick else options.runs
-    options.seeds = [int(x) for x in (options.seeds or ("3,5,10" if options.what == "coverage" else "5")).split(",")]
+    usual = {"coverage": "3,5,10", "power": "5", "detectable": "1,3,5,10,20"}[options.what]
+    options.seeds = [int(x) for x in (options.seeds or usual).split(",")]
     return options
 
 
@@ -174,6 +178,23 @@ def power(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                        "promised": promised.design.power, "difference": round(wanted, 4), "found": round(share, 4),
                        "found_error": round(math.sqrt(share * (1 - share) / options.runs), 4),
                        "agreement": round(agreement, 3), "seed_sd": round(noise[metric], 4)}  # fmt: skip
+
+
+def detectable(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A line for each table, number of arms and number of seeds."""
+    for table in (read_table(name, options.metadata) for name in options.tables.split(",")):
+        started = time.process_time()
+        found = detectable_difference(
+            table.label, table.group, num_classes=table.classes, seeds=options.seeds[0], unit=table.unit,
+            accuracy=ACCURACY[table.name], seed_sd=options.noise,
+        )  # fmt: skip
+        spent = round(time.process_time() - started, 2)
+        for arms in (1, 5):
+            for seeds in options.seeds:
+                told = with_seeds(with_arms(found, arms), seeds)
+                ranges = {name: [round(x, 4) for x in getattr(told, name)] for name in ("f1", "eodd", "fate")}
+                yield {"what": "detectable", "table": table.name, "arms": arms, "seeds": seeds, **ranges,
+                       "floor": round(told.middle_floor, 4), "seed_sd": options.noise, "cpu_s": spent}  # fmt: skip
 
 
 def _seed_sd(arms: Arms, rng: np.random.Generator, count: int = 1500) -> dict[str, float]:

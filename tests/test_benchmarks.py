@@ -33,6 +33,11 @@ ROOT = Path(__file__).parents[1]
             [{"ratio", "tiled_channel_s"}, {"channel_s", "forward_mb", "scoring_mb"}],
         ),
         ("evidence_rounds", ["--repeats", "1"], [{"table", "evidence_cpu_s"}] * 4),
+        (
+            "calibration_paired",
+            ["coverage", "--runs", "4", "--tables", "isic", "--cases", "none", "--seeds", "3"],
+            [{"truth", "coverage", "error_ratio"}] * 4,
+        ),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),
         ("trials", ["--trials", "12"], [{"command_s", "trials_s", "driver_kb_per_trial"}]),

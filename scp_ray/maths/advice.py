@@ -30,8 +30,8 @@ def advice(
     Args:
         found: what ``detectable_difference`` told of the design.
         label, group, unit: (N,) it was told of.
-        wanted: the Eodd difference that matters; by default the Eodd of fair arms (the noise floor), beyond which no
-            arm can come nearer to fairness.
+        wanted: the Eodd difference that matters, such as ``PUBLISHED_SPREAD``; by default the Eodd of fair arms (the
+            noise floor), beyond which no arm can come nearer to fairness.
         coarser: by name, the coarser class (K,) of each class, for which the design is simulated again.
         simulations, seed: of these.
     """

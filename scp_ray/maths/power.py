@@ -90,8 +90,10 @@ def detectable_difference(
     """The smallest F1, Eodd and FATE differences that ``seeds`` trainings of an arm and the baseline detect.
 
     Arms that are equally good in both groups are invented on this table (see ``planted_pairs``), which gives the
-    images' share of the variance of ``paired_differences``; the power is that of its test. The range
-    is that over accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95.
+    images' share of the variance of ``paired_differences``; the power is that of its test. Half of that share
+    (``SHARED``) is taken to be common to all seeds, so that more seeds do not lessen it. The range is that over
+    accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95. The gap is the raw one; the floor
+    means that the excess takes from it move little between arms.
 
     Args:
         label, group, unit: (N,) of the split that will be compared; see ``paired_differences``.
