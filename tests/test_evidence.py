@@ -22,6 +22,7 @@ from scp_ray.ledger import Ledger, load_sweep
 from scp_ray.ledger import ledger as ledger_module
 from scp_ray.ledger.evidence import SCHEMA, evidence_of, evidence_table, fill_evidence
 from scp_ray.ledger.files import write_json
+from scp_ray.ledger.lease import Lease, holds
 from scp_ray.maths.uncertainty import evidence
 from scp_ray.seeds import derive_seed
 from scp_ray.trial import BaseModel, Result, run_trial, train_base
@@ -185,6 +186,14 @@ def test_a_report_fills_in_what_an_older_sweep_lacks(
     assert main(["report", str(copy)]) == 0
     assert "no evidence" not in capsys.readouterr().err
     assert path_of(copy).read_bytes() == before
+
+
+def test_a_report_fills_in_beside_a_driver_that_has_the_sweep(finished: Path, copy: Path) -> None:
+    forget(copy)
+    with Lease(copy / "driver.json") as lease:
+        assert main(["report", str(copy)]) == 0
+        assert holds(copy / "driver.json", lease.token)
+    same_rows(pd.read_parquet(path_of(finished)), pd.read_parquet(path_of(copy)))
 
 
 def test_only_what_is_missing_is_made(finished: Path, copy: Path) -> None:

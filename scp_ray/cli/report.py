@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 
 from scp_ray.cli.output import print_json
 
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         print_json({"table": table.to_dict("records"), "files": [str(path) for path in (*files, table_path)]})
         return 0
     print(format_table(table))
-    print("", *notes(table), f"\n{below}\n", sep="\n")
+    print("", *(textwrap.fill(note, 118) for note in notes(table)), "", below, "", sep="\n")
     for note in dict.fromkeys(note for data in sweep.definition.get("data", {}).values() for note in data["notes"]):
         print(f"Data: {note}")
     for path in (*files, table_path):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 from scp_ray.report.arms import BASE
 from scp_ray.report.compare import Comparison, Line
 
 _NAMES = {"f1": "F1", "eopp0": "Eopp0", "eopp1": "Eopp1", "eodd": "Eodd", "fate_eodd": "FATE of Eodd"}
+_ESTIMAND = (
+    "A - B: mean over seeds of the paired difference and its 95 % interval; the estimand is the expected value on this "
+    "table's class x group counts. Excess: gap minus that model's own noise floor."
+)
+WIDTH = 118
 
 
 def format_comparison(found: Comparison) -> str:
@@ -21,13 +27,16 @@ def format_comparison(found: Comparison) -> str:
         "",
         _table(found.lines),
         "",
-        "A - B: mean over seeds of the paired difference and its 95 % interval; the estimand is the expected value on "
-        "this table's class x group counts. Excess: gap minus that model's own noise floor.",
-        f"Holm: over {found.compared} p-values, F1 and excess Eodd of every arm against {found.baseline} "
-        f"({found.configurations} configurations in the sweep).",
-        *found.notes,
+        *(textwrap.fill(note, WIDTH) for note in (_ESTIMAND, _holm(found), *found.notes)),
     ]
     return "\n".join(lines)
+
+
+def _holm(found: Comparison) -> str:
+    return (
+        f"Holm: over {found.compared} p-values, F1 and excess Eodd of every arm against {found.baseline} "
+        f"({found.configurations} configurations in the sweep)."
+    )
 
 
 def _arm(label: str, found: Comparison) -> str:
