@@ -311,8 +311,9 @@ def test_an_arm_is_not_compared_with_itself_or_without_a_finished_seed(sweep: Pa
 def test_a_seed_that_one_arm_lacks_is_left_out_and_told(tmp_path: Path) -> None:
     root = make(tmp_path / "made")
     (root / "rounds" / "t0s1.parquet").unlink()
-    told = ask(root, "pr_c=0.1", "layer=-2").out
-    assert "seeds 0, 2;" in told and "left out: 1." in told
+    for pair in (("pr_c=0.1", "layer=-2"), ("layer=-2", "pr_c=0.1")):
+        told = ask(root, *pair).out
+        assert "seeds 0, 2;" in told and "left out: 1." in told
 
 
 def test_answers_about_other_images_are_not_compared(tmp_path: Path) -> None:
