@@ -35,7 +35,7 @@ def format_comparison(found: Comparison) -> str:
 def _holm(found: Comparison) -> str:
     return (
         f"Holm: over {found.compared} p-values, F1 and excess Eodd of every arm against {found.baseline} "
-        f"({found.configurations} configurations in the sweep)."
+        f"({found.configurations} configuration{'s' * (found.configurations > 1)} in the sweep)."
     )
 
 
