@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
             ["--samples", "300", "--scored", "2", "--few", "200"],
             [{"ratio", "tiled_channel_s"}, {"channel_s", "forward_mb", "scoring_mb"}],
         ),
+        ("evidence_rounds", ["--repeats", "1"], [{"table", "evidence_cpu_s"}] * 4),
         (
             "calibration_paired",
             ["coverage", "--runs", "4", "--tables", "isic", "--cases", "none", "--seeds", "3"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import textwrap
 
 from scp_ray.cli.output import print_json
 
@@ -16,23 +18,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Figure and table of what the ledger holds so far."""
     from scp_ray.ledger import load_sweep
+    from scp_ray.ledger.evidence import fill_evidence
     from scp_ray.ledger.files import write_bytes
-    from scp_ray.report.figures.fate_curves import draw_fate_curves, save_figure
-    from scp_ray.report.tables import caption, fate_points, fate_table, format_table
+    from scp_ray.report.figures.fate_curves import draw_fate_curves, draws_bands, save_figure
+    from scp_ray.report.tables import caption, fate_points, fate_table, format_table, notes
 
     sweep = load_sweep(options.dir)
+    fill_evidence(sweep, _tell_filling)
     table = fate_table(sweep)
-    folder = sweep.ledger.root / "report"
-    files = save_figure(draw_fate_curves(table, caption(sweep), fate_points(sweep)), folder / "fate-curves")
+    folder, below = sweep.ledger.root / "report", caption(sweep, bands=draws_bands(table))
+    files = save_figure(draw_fate_curves(table, below, fate_points(sweep)), folder / "fate-curves")
     table_path = folder / "fate-curves.csv"
     write_bytes(table_path, table.to_csv(index=False).encode())
     if options.json:
         print_json({"table": table.to_dict("records"), "files": [str(path) for path in (*files, table_path)]})
         return 0
     print(format_table(table))
-    print(f"\n{caption(sweep)}\n")
+    print("", *(textwrap.fill(note, 118) for note in notes(table)), "", below, "", sep="\n")
     for note in dict.fromkeys(note for data in sweep.definition.get("data", {}).values() for note in data["notes"]):
         print(f"Data: {note}")
     for path in (*files, table_path):
         print(path)
     return 0
+
+
+def _tell_filling(rounds: int) -> None:
+    print(
+        f"{rounds} rounds have no evidence yet, as in older sweeps: it is made of their stored predictions and kept",
+        file=sys.stderr,
+    )
