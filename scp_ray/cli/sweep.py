@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scp_ray import signals
 from scp_ray.cli.output import print_json
+from scp_ray.cli.planning import as_plain, check_limit, power_of, tell
 from scp_ray.cli.spaces import WAIT_S, add_space_arguments, command_line, prepare_data, read_config, seconds_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="how long to wait for nodes that may still start, e.g. 90s, 15m, 2h (default: 15m)",
     )
+    parser.add_argument(
+        "--max-gpu-hours",
+        type=_positive,
+        metavar="H",
+        help="refuse a plan that may take more GPU-hours (estimated from earlier sweeps or a mini-round)",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="try what failed once more")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would run, what it takes and what it can show, and stop"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -49,17 +58,24 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
+    from scp_ray.tune.forecast import forecast
     from scp_ray.tune.space import plan_jobs
 
     config = read_config(options)
     ledger = Ledger(sweep_folder(options.out, config.name))  # before hours of decoding: it may name no place
     prepare_data(config, decode=not options.dry_run)
     arms = config.resolved_arms()
-    if options.dry_run:
+    if options.dry_run or options.max_gpu_hours is not None:
         plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
-        _tell_plan(plan, arms, config.keep_models)
-        if options.json:
-            print_json(_plan_summary(plan, ledger.root))
+        found = forecast(config, arms, plan, ledger.root, address=options.address)
+        if options.dry_run:
+            _tell_plan(plan, arms, config.keep_models)
+            powers = power_of(arms, found, len(config.seeds))
+            tell(found, powers)
+            if options.json:
+                print_json(_plan_summary(plan, ledger.root) | as_plain(found, powers))
+        check_limit(found, options.max_gpu_hours)
+    if options.dry_run:
         return 0
     fresh = not ledger.root.exists()
     try:
@@ -69,6 +85,13 @@ def run(options: argparse.Namespace) -> int:
         root = ledger.root
         if fresh and isinstance(root, Path) and root.exists() and not any(root.iterdir()):
             root.rmdir()  # refused before anything was written: leave no trace
+
+
+def _positive(text: str) -> float:
+    number = float(text)  # its ValueError is argparse's own refusal
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a number > 0")
+    return number
 
 
 def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:

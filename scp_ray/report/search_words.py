@@ -38,8 +38,8 @@ def volume_caption(result: SearchResult) -> str:
     corner = ", ".join(f"{name} {value:.4g}" for name, value in result.reference.items())
     return (
         "Volume that the front of the first configurations dominates (validation, feasible ones alone), below the "
-        f"worst seen in each objective, round 0 included: {corner}. {len(result.configurations)} configurations; the corner "
-        "moves as more are run, so volumes of two reports do not compare."
+        f"worst seen in each objective, round 0 included: {corner}. {len(result.configurations)} configurations; the "
+        "corner moves as more are run, so volumes of two reports do not compare."
     )
 
 
