@@ -36,7 +36,7 @@ def check_limit(found: Forecast, max_gpu_hours: float | None) -> None:
     if max_gpu_hours is not None and hours.high > max_gpu_hours:
         raise ConfigError(
             f"--max-gpu-hours: this plan is estimated at {_hours(hours)} GPU-hours, and {max_gpu_hours:g} are allowed; "
-            f"nothing was started ({'; '.join(found.sources)}). Plan fewer arms, seeds, rounds or epochs, or allow more."
+            f"nothing was started ({'; '.join(found.sources)}). Plan fewer arms, seeds or epochs, or allow more."
         )
 
 
