@@ -107,6 +107,8 @@ def works_of(jobs: Sequence[Job], rates: Mapping[str, Rates], held: Mapping[bool
         rounds = None if job.trial is None else max(0, job.config.rounds - job.rounds_done)
         cpus, gpus = held[job.trial is None]
         seconds = job_seconds(job.config, rates[job.id], rounds=rounds)
+        if rounds and job.config.stop.enforce:  # it may stop after the first
+            seconds = Range(job_seconds(job.config, rates[job.id], rounds=1).low, seconds.high)
         made.append(Work(job.id, seconds, job.requires, gpus, cpus))
     return made
 

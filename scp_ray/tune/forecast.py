@@ -194,13 +194,13 @@ def _guess(kind: TrialConfig, known: Mapping[TrialConfig, Rates]) -> Rates:
 
 
 def _kind(config: TrialConfig) -> TrialConfig:
-    """The configuration without what takes no time: its seed, ratio, learning rates and rules."""
+    """The configuration without what takes no time, or hardly any: its seed, ratio, layer, learning rates and rules."""
     plans = {
         name: replace(plan, epochs=1, lr=0.01, momentum=0.9, weight_decay=0.0, lr_step=1, lr_gamma=1.0)
         for name, plan in (("train", config.train), ("fine_tune", config.fine_tune))
     }
     pr_c = None if config.pr_c is None else 0.1
-    return replace(config, **plans, seed=0, pr_c=pr_c, rounds=1, select="last", mask="full")
+    return replace(config, **plans, seed=0, pr_c=pr_c, layer=-1, rounds=1, select="last", mask="full")
 
 
 def _counts(data_set: DataSet) -> Counts:

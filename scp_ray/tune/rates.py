@@ -46,8 +46,7 @@ class History:
         finish = self.finish.get((*where, method))
         if config.method.post_hoc and finish and fine:
             native = fine  # never trained by itself
-        name = config.criterion.plugin_name
-        score = self.score.get((*where, name, config.layer)) or self.score.get((*where, name, None))
+        score = self.score.get((*where, config.criterion.plugin_name))
         evaluated = self.evaluate.get((*where, method))
         if not (fine and native and score and evaluated):
             return None
@@ -113,8 +112,7 @@ def _add(found: History, sweep: Sweep) -> None:
         if plan["epochs"]:
             key = (*where, row["method"], _drawn_of(plan), plan.get("loss", "native"))
             found.train.setdefault(key, []).append(row["seconds_fit"] / plan["epochs"])
-        for layer in (config["layer"], None):  # None: of whatever layer, for one that has not been scored yet
-            found.score.setdefault((*where, row["criterion"], layer), []).append(row["seconds_score"])
+        found.score.setdefault((*where, row["criterion"]), []).append(row["seconds_score"])
         seconds = row["seconds_evaluate"] + row["seconds_test"]
         found.evaluate.setdefault((*where, row["method"]), []).append(seconds)
     chosen = selected_rounds(sweep)
