@@ -29,6 +29,7 @@ FLOORS = {
 }
 SAME_FLOOR = {
     ("maths", "errors"),
+    ("maths", "seeds"),
     ("registry", "errors"),
     ("disk", "errors"),
     ("map_file", "errors"),
@@ -36,7 +37,7 @@ SAME_FLOOR = {
     ("trial", "assembly"),
 }
 ONLY_IN = {"ray": "tune", "optuna": "tune", "mlflow": "tracking", "matplotlib": "report", "plotly": "report"}
-MATHS_MAY_IMPORT = {"torch", "numpy", "scp_ray", *sys.stdlib_module_names}
+MATHS_MAY_IMPORT = {"torch", "numpy", "scipy", "scp_ray", *sys.stdlib_module_names}
 
 
 class Import(NamedTuple):
@@ -109,7 +110,7 @@ def _fault(module: str, target: str, found: Import, plugins: set[str]) -> str:
     if top in ONLY_IN and room != ONLY_IN[top]:
         return f"{room} imports {top}, which belongs to {ONLY_IN[top]} alone"
     if room == "maths" and top not in MATHS_MAY_IMPORT:
-        return f"maths imports {top}; allowed are torch, numpy and the standard library"
+        return f"maths imports {top}; allowed are torch, numpy, scipy and the standard library"
     if top != "scp_ray":
         return ""
     if not other:

@@ -1,1 +1,1 @@
-"""Floor 0: tensors in, tensors out. torch and numpy only."""
+"""Floor 0: tensors in, tensors out. torch, numpy and scipy only."""

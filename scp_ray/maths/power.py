@@ -1,0 +1,225 @@
+"""Power: the smallest difference between two arms that a planned design can detect, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import nctdtr, stdtrit
+
+from scp_ray.errors import ScpError
+from scp_ray.maths.paired import satterthwaite
+from scp_ray.maths.paired_bootstrap import Units, observed_metrics
+from scp_ray.maths.planted_pairs import image_variance, planted_pairs
+from scp_ray.maths.rates import Ints
+from scp_ray.seeds import derive_seed
+
+Range = tuple[float, float]
+METRICS = ("f1", "eodd", "fate")
+AROUND = 0.1  # how far accuracy and agreement may lie from what is assumed
+SHARED = 0.5  # share of the images' noise in a difference that all seeds have in common
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is planned and assumed; see ``detectable_difference``."""
+
+    seeds: int
+    arms: int
+    accuracy: float
+    agreement: float
+    seed_sd: float
+    power: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Simulated arms of one accuracy and agreement: their F1 and Eodd, and (common, own) variances by metric."""
+
+    accuracy: float
+    agreement: float
+    f1: float
+    eodd: float
+    variances: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """Smallest differences found with the wanted power, each (low, high) over the scenarios.
+
+    ``middle`` holds them at the assumed accuracy and agreement; ``floor`` is the range of Eodd of fair arms.
+    """
+
+    f1: Range
+    eodd: Range
+    fate: Range
+    middle: dict[str, float]
+    floor: Range
+    comparisons: int
+    design: Design
+    scenarios: tuple[Scenario, ...]
+    degrees: float
+
+    @property
+    def middle_floor(self) -> float:
+        """Eodd of fair arms of the assumed accuracy: what a gap is when nothing but chance makes it."""
+        return self.scenarios[0].eodd
+
+
+def detectable_difference(
+    label: Any,
+    group: Any,
+    *,
+    num_classes: int,
+    seeds: int,
+    unit: Any = None,
+    accuracy: float = 0.7,
+    agreement: float = 0.8,
+    seed_sd: float = 0.01,
+    arms: int = 1,
+    power: float = 0.8,
+    level: float = 0.05,
+    simulations: int = 400,
+    seed: int = 0,
+) -> Detectable:
+    """The smallest F1, Eodd and FATE differences that ``seeds`` trainings of an arm and the baseline detect.
+
+    Arms that are equally good in both groups are invented on this table (see ``planted_pairs``), which gives the
+    images' share of the variance of ``paired_differences``; the power is that of its t test (noncentral t). The range
+    is that over accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95.
+
+    Args:
+        label, group, unit: (N,) of the split that will be compared; see ``paired_differences``.
+        num_classes: K.
+        seeds: trainings of each arm. With one, the seeds' noise cannot be estimated: the difference is that
+            detected between this one pair of trainings.
+        accuracy: of both arms, over images.
+        agreement: share of images that both arms of a seed answer alike.
+        seed_sd: standard deviation over trainings of the paired difference in F1, and in Eodd, for reasons other
+            than the images. Differences observed on one table hold the images' noise too: too large, to be careful.
+        arms: compared with the baseline, each in F1 and Eodd: Holm over 2 x arms comparisons, the first step.
+        power, level: probability of detection, and of a false one.
+        simulations: invented tables of each scenario.
+        seed: of the simulations.
+
+    Raises ScpError for numbers out of range or a group without images.
+    """
+    design = Design(seeds, arms, accuracy, agreement, seed_sd, power, level)
+    _check(design, simulations)
+    y, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, group))
+    codes = np.arange(len(y)) if unit is None else np.unique(np.asarray(unit), return_inverse=True)[1].ravel()
+    if not len(y) == len(g) == len(codes) or len(np.unique(g)) != 2:
+        raise ScpError(f"label, group and unit must be equally long and hold both groups, got {np.unique(g)}.")
+    rng = np.random.default_rng(derive_seed(seed, "power"))
+    corners = [(a, b) for a in _near(accuracy) for b in _near(agreement)]
+    scenarios = [
+        _scenario(y, g, codes, num_classes, *corner, tables=simulations, rng=rng)
+        for corner in [(accuracy, agreement), *corners]
+    ]
+    return _detectable(design, tuple(scenarios), Units(y, g, codes, num_classes=num_classes).degrees)
+
+
+def smallest_difference(
+    common: float, own: float, *, seed_sd: float, seeds: int, degrees: float, level: float, power: float
+) -> float:
+    """The difference whose t test at ``level`` (two-sided) has this power.
+
+    Args:
+        common, own: variances of a seed's difference over images, the part that all seeds share and its own.
+        seed_sd: standard deviation of the difference over trainings.
+        seeds: S.
+        degrees: of the images' variances.
+    """
+    if seeds > 1:
+        between, images = (seed_sd**2 + own) / seeds, common
+    else:  # of this one pair of trainings
+        between, images = 0.0, common + own
+    error = math.sqrt(between + images)
+    if error == 0:
+        return 0.0
+    freedom = min(satterthwaite([between, images], [max(1, seeds - 1), degrees]), 1e6)
+    critical = float(stdtrit(freedom, 1 - level / 2))
+
+    def missed(shift: float) -> float:
+        beyond = 1 - nctdtr(freedom, shift, critical) + nctdtr(freedom, shift, -critical)
+        return float(beyond) - power
+
+    top = critical + 10.0
+    while missed(top) < 0:
+        top *= 2
+    return float(brentq(missed, 0.0, top)) * error
+
+
+def with_seeds(found: Detectable, seeds: int) -> Detectable:
+    """The same simulations with another number of seeds."""
+    return _detectable(replace(found.design, seeds=seeds), found.scenarios, found.degrees)
+
+
+def with_arms(found: Detectable, arms: int) -> Detectable:
+    """The same simulations with another number of arms."""
+    return _detectable(replace(found.design, arms=arms), found.scenarios, found.degrees)
+
+
+def _near(value: float) -> Sequence[float]:
+    return [x for x in (value - AROUND, value + AROUND) if 0.05 <= x <= 0.95] or [value]
+
+
+def _check(design: Design, simulations: int) -> None:
+    shares = {name: getattr(design, name) for name in ("accuracy", "agreement", "power", "level")}
+    faults = [f"{name} must lie between 0 and 1, got {value}." for name, value in shares.items() if not 0 < value < 1]
+    counts = {"seeds": (design.seeds, 1), "arms": (design.arms, 1), "simulations": (simulations, 10)}
+    faults += [f"{name} must be {least} or more, got {n}." for name, (n, least) in counts.items() if n < least]
+    if not design.seed_sd >= 0:
+        faults.append(f"seed_sd must be 0 or more, got {design.seed_sd}.")
+    if design.power <= design.level:
+        faults.append(f"power must be above level, got {design.power} and {design.level}.")
+    if faults:
+        raise ScpError(" ".join(faults))
+
+
+def _scenario(
+    label: Ints,
+    group: Ints,
+    unit: Ints,
+    num_classes: int,
+    accuracy: float,
+    agreement: float,
+    *,
+    tables: int,
+    rng: np.random.Generator,
+) -> Scenario:
+    answers = planted_pairs(
+        label, unit, accuracy=accuracy, agreement=agreement, shared=SHARED, tables=tables, rng=rng
+    )
+    seen = observed_metrics(label, group, answers.reshape(4 * tables, -1), num_classes=num_classes)
+    f1, eodd = (seen[name].reshape(2, 2, tables) for name in ("f1", "eodd"))
+    moved = {"f1": f1[:, 0] - f1[:, 1], "eodd": eodd[:, 0] - eodd[:, 1]}
+    base_f1, base_eodd = float(f1.mean()), float(eodd.mean())
+    # FATE of an arm less that of the other, relative to typical values: to first order the baseline cancels
+    moved["fate"] = moved["f1"] / base_f1 - moved["eodd"] / base_eodd
+    variances = {name: image_variance(*both) for name, both in moved.items()}
+    return Scenario(accuracy, agreement, base_f1, base_eodd, variances)
+
+
+def _detectable(design: Design, scenarios: tuple[Scenario, ...], degrees: float) -> Detectable:
+    comparisons = 2 * design.arms
+    found: dict[str, list[float]] = {name: [] for name in METRICS}
+    for scenario in scenarios:
+        spread = {"f1": 1.0, "eodd": 1.0, "fate": math.hypot(1 / scenario.f1, 1 / scenario.eodd)}
+        for name in METRICS:
+            smallest = smallest_difference(
+                *scenario.variances[name], seed_sd=design.seed_sd * spread[name], seeds=design.seeds,
+                degrees=degrees, level=design.level / comparisons, power=design.power,
+            )  # fmt: skip
+            found[name].append(smallest)
+    ranges = {name: (min(values), max(values)) for name, values in found.items()}
+    floors = [scenario.eodd for scenario in scenarios]
+    return Detectable(
+        **ranges, middle={name: values[0] for name, values in found.items()}, floor=(min(floors), max(floors)),
+        comparisons=comparisons, design=design, scenarios=scenarios, degrees=degrees,
+    )  # fmt: skip
