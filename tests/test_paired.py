@@ -69,7 +69,8 @@ def test_what_images_do_to_each_seed_apart_is_counted_once():
     label, group, first, second = table(seed=1, seeds=40, count=300)
     found = paired_differences(label, group, first, second, num_classes=3)["f1"]
     by_seed = [
-        fairness_report(label, a, group, num_classes=3).f1_mean - fairness_report(label, b, group, num_classes=3).f1_mean
+        fairness_report(label, a, group, num_classes=3).f1_mean
+        - fairness_report(label, b, group, num_classes=3).f1_mean
         for a, b in zip(first, second, strict=True)
     ]
     assert found.difference == pytest.approx(np.mean(by_seed))
@@ -218,7 +219,9 @@ def test_the_words(difference, p, higher, words):
 
 
 def test_which_way_a_metric_points():
-    assert [higher_is_better(x) for x in ("f1", "fate_eodd", "eodd", "excess_eodd", "eopp1")] == [True, True] + 3 * [False]
+    assert [higher_is_better(x) for x in ("f1", "fate_eodd", "eodd", "excess_eodd", "eopp1")] == [True, True] + 3 * [
+        False
+    ]
 
 
 def test_a_gap_that_accuracy_explains():

@@ -40,9 +40,13 @@ def check_limit(found: Forecast, max_gpu_hours: float | None) -> None:
         )
 
 
-def power_of(arms: Sequence[Arm], found: Forecast, seeds: int) -> list[Power]:
-    """The smallest differences that so many seeds find, for each data set of the arms."""
-    from scp_ray.maths.power import advice, detectable_difference
+def power_of(arms: Sequence[Arm], found: Forecast, seeds: int, comparisons: int | None = None) -> list[Power]:
+    """The smallest differences that so many seeds find, for each data set of the arms.
+
+    Each arm is compared with the models before pruning; a search says by ``comparisons`` how many it will try.
+    """
+    from scp_ray.maths.advice import advice
+    from scp_ray.maths.power import detectable_difference
 
     told = []
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
@@ -56,12 +60,12 @@ def power_of(arms: Sequence[Arm], found: Forecast, seeds: int) -> list[Power]:
         seen = found.history.seed_sd(own[0].trials[0].config)
         sd, source = (SEED_SD, "assumed: no earlier sweep tells")
         if seen is not None:
-            sd, source = seen[0], f"from {seen[1] + 1} or more trials of earlier sweeps"
-        classes = len(data_set.class_names)
-        options: dict[str, Any] = {"num_classes": classes, "seeds": seeds, "seed_sd": sd, "arms": max(1, len(arms) - 1)}
-        unit = test["unit"].to_numpy()
-        detectable = detectable_difference(test["label"].to_numpy(), group.to_numpy(), unit=unit, **options)
-        told.append(Power(data_set.plugin_name, detectable, sd, source, advice(detectable)))
+            sd, source = seen[0], f"from earlier sweeps, {seen[1]} degrees of freedom"
+        table: dict[str, Any] = {"label": test["label"].to_numpy(), "group": group.to_numpy()}
+        table["unit"] = test["unit"].to_numpy()
+        plan: dict[str, Any] = {"seeds": seeds, "seed_sd": sd, "arms": max(1, comparisons or len(own))}
+        detectable = detectable_difference(num_classes=len(data_set.class_names), **table, **plan)
+        told.append(Power(data_set.plugin_name, detectable, sd, source, advice(detectable, **table)))
     return told
 
 
@@ -116,7 +120,7 @@ def _power_lines(power: Power) -> list[str]:
     eodd, fate = power.detectable.eodd, power.detectable.fate
     return [
         f"smallest difference found with 80 % power on {power.data}'s test table: Eodd {_two(eodd)}, FATE {_two(fate)} "
-        f"(seed standard deviation of Eodd {power.seed_sd:.3f}, {power.source}).",
+        f"(standard deviation of a difference over seeds {power.seed_sd:.3f}, {power.source}).",
         *(f"  {sentence}" for sentence in power.advice),
     ]
 

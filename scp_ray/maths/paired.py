@@ -129,9 +129,7 @@ def higher_is_better(metric: str) -> bool:
     return metric == "f1" or metric.startswith("fate_")
 
 
-def verdict(
-    difference: float, adjusted_p: float, *, higher_is_better: bool, seeds: int, level: float = 0.05
-) -> str:
+def verdict(difference: float, adjusted_p: float, *, higher_is_better: bool, seeds: int, level: float = 0.05) -> str:
     """What may be said of the first arm: "better", "worse" or "not distinguishable at this n".
 
     One seed shows nothing of other trainings, so the words then end in "for this one training". An undefined

@@ -113,7 +113,5 @@ def redrawn_metrics(
     """Each of ``METRICS`` of predictions (P, N) on redrawn images, (draws, P): row r is the same images for all P."""
     answers = Answers(label, predictions, units, num_classes=num_classes)
     chunk = max(1, _CELLS_AT_ONCE // (2 * len(predictions) * num_classes))
-    found = [
-        answers.metrics(units.weights(min(chunk, draws - start), rng)) for start in range(0, draws, chunk)
-    ]
+    found = [answers.metrics(units.weights(min(chunk, draws - start), rng)) for start in range(0, draws, chunk)]
     return {name: np.concatenate([part[name] for part in found]) for name in METRICS}

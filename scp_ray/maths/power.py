@@ -193,9 +193,7 @@ def _scenario(
     tables: int,
     rng: np.random.Generator,
 ) -> Scenario:
-    answers = planted_pairs(
-        label, unit, accuracy=accuracy, agreement=agreement, shared=SHARED, tables=tables, rng=rng
-    )
+    answers = planted_pairs(label, unit, accuracy=accuracy, agreement=agreement, shared=SHARED, tables=tables, rng=rng)
     seen = observed_metrics(label, group, answers.reshape(4 * tables, -1), num_classes=num_classes)
     f1, eodd = (seen[name].reshape(2, 2, tables) for name in ("f1", "eodd"))
     moved = {"f1": f1[:, 0] - f1[:, 1], "eodd": eodd[:, 0] - eodd[:, 1]}

@@ -13,8 +13,8 @@ from scp_ray.errors import LedgerError
 from scp_ray.ledger import Sweep
 from scp_ray.ledger.models import selected_rounds
 
-PLANE = {"val_f1": "max", "val_eodd": "min"}  # of a sweep that names no objectives
-_BOUND = re.compile(r"(>=|<=)\s*([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)(?:\s*\*\s*(base|vanilla))?")
+# of a sweep that names no objectives
+PLANE = [{"metric": "val_f1", "direction": "max"}, {"metric": "val_eodd", "direction": "min"}]
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,19 @@ class Constraint:
     """``val_f1 >= 0.97 * vanilla``: holds where the seeds' mean of value minus bound is on the right side."""
 
     name: str
-    text: str  # ">= 0.97 * vanilla"
+    sign: str  # >= | <=
+    factor: float
+    of: str | None = None  # base | vanilla; None: the factor is the bound itself
+
+    @property
+    def text(self) -> str:
+        """ "val_f1 >= 0.97 * vanilla"."""
+        return f"{self.name} {self.sign} {self.factor:g}" + (f" * {self.of}" if self.of else "")
 
     def slack(self, rows: pd.DataFrame) -> pd.Series:
         """By how much each seed's row keeps the bound; negative where it does not, NaN where that is undefined."""
-        found = _BOUND.fullmatch(self.text.strip())
-        if found is None:
-            raise LedgerError(
-                f"sweep.json: the constraint {self.name}: {self.text!r} cannot be read; allowed is '>= 0.5' or "
-                "'>= 0.97 * vanilla', also with <= and base."
-            )
-        bound = float(found[2]) * (rows[f"{found[3]}:{self.name}"] if found[3] else 1.0)
-        return (rows[self.name] - bound) * (1 if found[1] == ">=" else -1)
+        bound = self.factor * (rows[f"{self.of}:{self.name}"] if self.of else 1.0)
+        return (rows[self.name] - bound) * (1 if self.sign == ">=" else -1)
 
 
 def search_block(definition: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -66,13 +67,13 @@ def search_block(definition: Mapping[str, Any]) -> dict[str, Any] | None:
 def objectives_of(definition: Mapping[str, Any]) -> list[Objective]:
     """The search's, else F1 against Eodd."""
     named = (search_block(definition) or {}).get("objectives") or PLANE
-    return [Objective(name, direction) for name, direction in named.items()]
+    return [Objective(entry["metric"], entry["direction"]) for entry in named]
 
 
 def constraints_of(definition: Mapping[str, Any]) -> list[Constraint]:
     """The search's; none of a grid."""
-    named = (search_block(definition) or {}).get("constraints") or {}
-    return [Constraint(name, str(text)) for name, text in named.items()]
+    named = (search_block(definition) or {}).get("constraints", [])
+    return [Constraint(entry["metric"], entry["sign"], entry["factor"], entry["base"]) for entry in named]
 
 
 def seed_rows(sweep: Sweep) -> pd.DataFrame:

@@ -124,7 +124,7 @@ def _configurations(
 
 
 def _keeps(limit: Constraint) -> str:
-    return f"keeps: {limit.name} {limit.text}"
+    return f"keeps: {limit.text}"
 
 
 def _half_widths(rows: pd.DataFrame, name: str, seeds: pd.Series) -> pd.Series:
@@ -159,7 +159,7 @@ def _costs(table: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.f
 
 def _best(table: pd.DataFrame, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> pd.DataFrame:
     """The best configuration in each objective: of all, of those that keep one constraint, of the feasible ones."""
-    scopes = {"none": pd.Series(True, table.index)} | {f"{c.name} {c.text}": table[_keeps(c)] for c in constraints}
+    scopes = {"none": pd.Series(True, table.index)} | {c.text: table[_keeps(c)] for c in constraints}
     if len(constraints) > 1:
         scopes["all constraints"] = table["feasible"]
     found = []

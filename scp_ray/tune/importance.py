@@ -13,7 +13,7 @@ FEWEST = 10  # of configurations: the best tenth of fewer is none
 
 
 def parameter_importance(
-    settings: Sequence[Mapping[str, Any]], costs: Sequence[Sequence[float]], space: Mapping[str, Any]
+    settings: Sequence[Mapping[str, Any]], costs: Sequence[Sequence[float]], space: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
     """The share of each parameter, largest first, summing to 1; empty with fewer than ten configurations.
 
@@ -24,12 +24,13 @@ def parameter_importance(
     Args:
         settings: of each configuration: path to value; a plug-in with options counts as its name and those options.
         costs: (N, M) of each configuration, lower is better, all finite.
-        space: path to ``{float: [low, high, log]}``, ``{int: ...}`` or ``{choice: ...}``; a path that is not in it is
-            taken as a choice among the values seen.
+        space: what was searched, each with ``key``, ``kind`` (float, int, choice), ``low``, ``high`` and ``log``; a
+            path that is not in it is taken as a choice among the values seen.
     """
     points = [dict(_flat(each)) for each in settings]
     names = list(dict.fromkeys(name for point in points for name in point))
-    ranges = {name: _distribution(space.get(name), [p[name] for p in points if name in p]) for name in names}
+    searched = {entry["key"]: entry for entry in space}
+    ranges = {name: _distribution(searched.get(name, {}), [p[name] for p in points if name in p]) for name in names}
     varied = {name: found for name, found in ranges.items() if not found.single()}
     if len(points) < FEWEST or not varied:
         return {}
@@ -68,14 +69,13 @@ def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-def _distribution(entry: Any, seen: Sequence[Any]) -> BaseDistribution:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in seen)
-    kind = next(iter(entry)) if isinstance(entry, Mapping) and len(entry) == 1 else ""
-    if kind in ("float", "int") and numbers:
-        low, high, *log = entry[kind]
-        low, high = min(low, *seen), max(high, *seen)  # a warm start may lie outside
-        logarithmic = "log" in log or True in log
-        return (FloatDistribution if kind == "float" else IntDistribution)(low, high, log=logarithmic)
+def _distribution(entry: Mapping[str, Any], seen: Sequence[Any]) -> BaseDistribution:
+    if entry.get("kind") in ("float", "int"):
+        low, high = min(entry["low"], *seen), max(entry["high"], *seen)  # the space may have been another one before
+        made: BaseDistribution = (FloatDistribution if entry["kind"] == "float" else IntDistribution)(
+            low, high, log=entry["log"]
+        )
+        return made
     return CategoricalDistribution(list(dict.fromkeys(_plain(value) for value in seen)))
 
 

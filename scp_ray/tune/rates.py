@@ -34,7 +34,7 @@ class History:
     finish: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
     score: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
     evaluate: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
-    seeds: dict[str, list[pd.DataFrame]] = field(default_factory=dict)  # by data: columns arm, val_eodd
+    seeds: dict[str, list[pd.DataFrame]] = field(default_factory=dict)  # by data: columns arm, seed, val_eodd
     sweeps: int = 0
 
     def rates(self, config: TrialConfig, device: str, threads: int) -> Rates | None:
@@ -55,20 +55,19 @@ class History:
         return Rates(_likely(native), _likely(fine), _likely(score), _likely(evaluated), last)
 
     def seed_sd(self, config: TrialConfig) -> tuple[float, int] | None:
-        """Standard deviation of Eodd over seeds (validation, selected rounds) pooled over arms; degrees of freedom.
+        """Standard deviation over seeds of the paired difference of two arms in Eodd, and its degrees of freedom.
 
-        None with fewer than four degrees.
+        On validation at the selected rounds: sqrt(2) times what is left of arms x seeds without their means. It holds
+        the images' noise too. None with fewer than four degrees.
         """
-        frames = self.seeds.get(_data(config), [])
-        groups = [frame.groupby("arm")["val_eodd"] for frame in frames]
-        freedom = sum(int((group.count() - 1).clip(lower=0).sum()) for group in groups)
-        if freedom < 4:
-            return None
-        squares = sum(
-            float(((frame["val_eodd"] - group.transform("mean")) ** 2).sum())
-            for frame, group in zip(frames, groups, strict=True)
-        )
-        return (squares / freedom) ** 0.5, freedom
+        squares, freedom = 0.0, 0
+        for frame in self.seeds.get(_data(config), []):
+            table = frame.pivot_table("val_eodd", "arm", "seed").dropna()
+            left = table.sub(table.mean(axis=1), axis=0)
+            left = left.sub(left.mean(axis=0), axis=1)
+            squares += float((left.to_numpy() ** 2).sum())
+            freedom += max(0, (table.shape[0] - 1) * (table.shape[1] - 1))
+        return ((2 * squares / freedom) ** 0.5, freedom) if freedom >= 4 else None
 
 
 def history_of(root: AnyPath) -> History:
@@ -117,7 +116,7 @@ def _add(found: History, sweep: Sweep) -> None:
         found.evaluate.setdefault((*where, row["method"]), []).append(seconds)
     chosen = selected_rounds(sweep)
     for data, own in chosen.groupby(chosen["arm"].map({arm["label"]: _data_of(arm) for arm in arms})):
-        found.seeds.setdefault(str(data), []).append(own[["arm", "val_eodd"]])
+        found.seeds.setdefault(str(data), []).append(own[["arm", "seed", "val_eodd"]])
 
 
 def _rows(table: pd.DataFrame, key: str, arms: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
