@@ -76,7 +76,7 @@ def coverage(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 about = {"what": "coverage", "table": table.name, "case": case, "seeds": seeds, "runs": options.runs}
                 started = time.perf_counter()
                 rng = np.random.default_rng([1, seeds, len(case), table.classes])
-                found = _formulas(arms, seeds, rng, options) if options.formulas else _covered(arms, seeds, rng, options)
+                found = (_formulas if options.formulas else _covered)(arms, seeds, rng, options)
                 spent = round(time.perf_counter() - started, 1)
                 for name, values in found.items():
                     yield {**about, "seeds_agree": options.seeds_agree, "noise": options.noise, "metric": name,

@@ -29,7 +29,6 @@ FLOORS = {
 }
 SAME_FLOOR = {
     ("maths", "errors"),
-    ("maths", "seeds"),
     ("registry", "errors"),
     ("disk", "errors"),
     ("map_file", "errors"),

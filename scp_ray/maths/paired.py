@@ -14,7 +14,6 @@ from scp_ray.errors import ScpError
 from scp_ray.maths.gaps import GAPS
 from scp_ray.maths.paired_bootstrap import METRICS, Units, observed_metrics, redrawn_metrics
 from scp_ray.maths.rates import Floats, Ints
-from scp_ray.seeds import derive_seed
 
 LEVEL = 0.95
 
@@ -89,7 +88,7 @@ def paired_differences(
     stacked = np.concatenate(arms)
     seen = observed_metrics(y, g, stacked, num_classes=num_classes)
     units = Units(y, g, unit, num_classes=num_classes)
-    rng = np.random.default_rng(derive_seed(seed, "paired"))
+    rng = np.random.default_rng(seed)
     drawn = redrawn_metrics(y, stacked, units, num_classes=num_classes, draws=draws, rng=rng)
     # by metric: an arm's values (S,) and the same on redrawn images (R, S), for each arm
     values = {name: seen[name].reshape(-1, seeds) for name in METRICS}

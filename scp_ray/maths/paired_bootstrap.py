@@ -35,7 +35,9 @@ class Units:
     """
 
     def __init__(self, label: Ints, group: Ints, unit: Any, *, num_classes: int) -> None:
-        code = np.arange(len(label)) if unit is None else np.unique(np.asarray(unit), return_inverse=True)[1].ravel()
+        code: Ints = np.arange(len(label))
+        if unit is not None:
+            code = np.unique(np.asarray(unit), return_inverse=True)[1].ravel().astype(np.int64)
         cell = label * 2 + group
         parts, self.of_image, size = np.unique(
             cell * (code.max() + 1) + code, return_inverse=True, return_counts=True
@@ -52,19 +54,17 @@ class Units:
         """Degrees of freedom of a variance of means of cells."""
         return float(max(1, len(self.cell) - np.count_nonzero(self.parts)))
 
-    def weights(self, draws: int, rng: np.random.Generator) -> Floats:
+    def weights(self, draws: int, widened: Floats, rng: np.random.Generator) -> Floats:
         """(draws, 2, U): how often each part stands in for images of group 0 and of group 1 of its class.
 
-        A cell of n parts draws n: each from the cell, or with probability min(1, 2 / n) from both groups of its class.
-        Within the cell alone a variance comes out too small by (n - 1) / n, and as 0 at n = 1; in the published
-        Fitzpatrick-17k test table half of the dark cells hold three images or fewer. Weights are then scaled, so that
-        every cell has its number of images whatever the sizes of the units drawn.
+        A cell of n parts draws n: each from the cell, or with the probability ``widened`` (2K,) from both groups of
+        its class. Weights are then scaled, so that every cell has its number of images whatever units were drawn.
         """
         count, group = len(self.cell), self.cell % 2
-        own, both = self.parts[self.cell], self.parts.reshape(-1, 2).sum(1)[self.cell // 2]
-        widened = rng.random((draws, count)) < np.minimum(1.0, 2.0 / own)
-        start = np.where(widened, self.first[self.cell // 2 * 2], self.first[self.cell])
-        pick = start + (rng.random((draws, count)) * np.where(widened, both, own)).astype(np.int64)
+        both = self.parts.reshape(-1, 2).sum(1)[self.cell // 2]
+        wide = rng.random((draws, count)) < widened[self.cell]
+        start = np.where(wide, self.first[self.cell // 2 * 2], self.first[self.cell])
+        pick = start + (rng.random((draws, count)) * np.where(wide, both, self.parts[self.cell])).astype(np.int64)
         home = (np.arange(draws)[:, None] * 2 + group) * count + pick
         weight = np.bincount(home.ravel(), minlength=draws * 2 * count).reshape(draws, 2, count).astype(float)
         return weight if (self.size == 1).all() else self._scaled(weight)
@@ -107,11 +107,41 @@ class Answers:
         return product.reshape(self.sets, -1, draws, groups).transpose(2, 0, 3, 1)
 
 
+def widening(label: Ints, predictions: Ints, units: Units) -> Floats:
+    """(2K,) probability that an image of a cell is drawn from its whole class: how little the cell tells by itself.
+
+    Empirical Bayes. Of class c let d be the difference of the groups' TPR, and v its variance were the TPR the same.
+    The mean of d^2 - v over classes, weighted by n_0 n_1 / (n_0 + n_1) and no less than 0, estimates t, the mean square
+    of true differences; v / (v + t) is then drawn from the class. Fair predictions are thus redrawn as fair ones:
+    drawn from the cells alone, their gaps would first grow by the noise that is there and then move too freely, since
+    an absolute value moves less around 0. At least min(1, 2 / n) for a cell of n: within the cell alone a variance
+    comes out too small by (n - 1) / n, and as 0 at n = 1.
+    """
+    sets, cells = len(predictions), len(units.images)
+    home = np.arange(sets)[:, None] * cells + units.cell[units.of_image]
+    hits = np.bincount(home[predictions == label], minlength=sets * cells).reshape(sets, -1, 2)
+    images, parts = units.images.reshape(-1, 2), units.parts.reshape(-1, 2)
+    shared = (parts > 0).all(-1)  # classes that both groups have
+    rates, pooled = hits[:, shared] / images[shared], hits[:, shared].sum(-1) / images[shared].sum(-1)
+    count = parts[shared].sum(-1)
+    weight = parts[shared].prod(-1) / count
+    noise = (pooled * (1 - pooled) * count / (count - 1)).mean(0)  # weight x v
+    square = (weight * (rates[..., 0] - rates[..., 1]) ** 2).mean(0)
+    true = max(0.0, float((square - noise).sum() / weight.sum())) if shared.any() else 0.0
+    widened = np.zeros(len(images))
+    widened[shared] = np.divide(noise, noise + weight * true, out=np.zeros_like(noise), where=noise > 0)
+    least = np.minimum(1.0, 2.0 / np.maximum(units.parts, 1))
+    return np.maximum(least, widened.repeat(2))
+
+
 def redrawn_metrics(
     label: Ints, predictions: Ints, units: Units, *, num_classes: int, draws: int, rng: np.random.Generator
 ) -> dict[str, Floats]:
     """Each of ``METRICS`` of predictions (P, N) on redrawn images, (draws, P): row r is the same images for all P."""
+    widened = widening(label, predictions, units)
     answers = Answers(label, predictions, units, num_classes=num_classes)
     chunk = max(1, _CELLS_AT_ONCE // (2 * len(predictions) * num_classes))
-    found = [answers.metrics(units.weights(min(chunk, draws - start), rng)) for start in range(0, draws, chunk)]
+    found = [
+        answers.metrics(units.weights(min(chunk, draws - start), widened, rng)) for start in range(0, draws, chunk)
+    ]
     return {name: np.concatenate([part[name] for part in found]) for name in METRICS}

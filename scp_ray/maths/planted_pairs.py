@@ -33,7 +33,8 @@ def planted_pairs(
     def answers() -> Ints:
         drawn = (rng.random(shape) * others).astype(np.int64)
         wrong = ordered[np.where(drawn >= start, drawn + len(label) - others, drawn)]
-        return np.where(rng.random(shape) < accuracy, truth, wrong)
+        given: Ints = np.where(rng.random(shape) < accuracy, truth, wrong)
+        return given
 
     def pair() -> Ints:
         first, own = answers(), answers()

@@ -16,7 +16,6 @@ from scp_ray.maths.paired import satterthwaite
 from scp_ray.maths.paired_bootstrap import Units, observed_metrics
 from scp_ray.maths.planted_pairs import image_variance, planted_pairs
 from scp_ray.maths.rates import Ints
-from scp_ray.seeds import derive_seed
 
 Range = tuple[float, float]
 METRICS = ("f1", "eodd", "fate")
@@ -115,7 +114,7 @@ def detectable_difference(
     codes = np.arange(len(y)) if unit is None else np.unique(np.asarray(unit), return_inverse=True)[1].ravel()
     if not len(y) == len(g) == len(codes) or len(np.unique(g)) != 2:
         raise ScpError(f"label, group and unit must be equally long and hold both groups, got {np.unique(g)}.")
-    rng = np.random.default_rng(derive_seed(seed, "power"))
+    rng = np.random.default_rng(seed)
     corners = [(a, b) for a in _near(accuracy) for b in _near(agreement)]
     scenarios = [
         _scenario(y, g, codes, num_classes, *corner, tables=simulations, rng=rng)
@@ -145,9 +144,8 @@ def smallest_difference(
     freedom = min(satterthwaite([between, images], [max(1, seeds - 1), degrees]), 1e6)
     critical = float(stdtrit(freedom, 1 - level / 2))
 
-    def missed(shift: float) -> float:
-        beyond = 1 - nctdtr(freedom, shift, critical) + nctdtr(freedom, shift, -critical)
-        return float(beyond) - power
+    def missed(shift: float) -> float:  # found the wrong way round is not found
+        return 1 - float(nctdtr(freedom, shift, critical)) - power
 
     top = critical + 10.0
     while missed(top) < 0:
