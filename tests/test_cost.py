@@ -14,10 +14,11 @@ from scp_ray.ledger import Ledger
 from scp_ray.tune import cost as costs
 from scp_ray.tune.calibrate import Counts, Task, calibrate
 from scp_ray.tune.cost import NOTHING, Range, Rates, Slots, Work, cost_of, job_seconds, makespan, searched
+from scp_ray.tune.disk import disk_of
 from scp_ray.tune.forecast import forecast, slots_on
+from scp_ray.tune.outlook import outlook
 from scp_ray.tune.placement import Node
 from scp_ray.tune.rates import history_of
-from scp_ray.tune.space import plan_jobs
 
 RATES = Rates(Range(2, 3), Range(1, 2), Range(0.5, 1), Range(0.25, 0.5))
 
@@ -86,7 +87,8 @@ def test_makespan(works, slots, expected):
 
 def test_a_search_takes_its_fewest_seeds_at_least_and_all_at_most(no_overhead):
     kinds = [Work("a", Range(1, 2), ("base",)), Work("b", Range(3, 4), ("base",))]
-    least, most = searched([Work("base", Range(10, 20))], kinds, 3, (1, 2))
+    bases = [Work("base", Range(10, 20))]
+    least, most = searched(bases, kinds, 3, 1), searched(bases, kinds, 3, 2)
     assert cost_of(least, most, Slots(1, 1)).wall_s == (10 + 1 + 3 + 1, 20 + 2 * (2 + 4 + 2))
     assert cost_of(least, most, Slots(1, 1)).cpu_hours == pytest.approx((15 / 3600, 36 / 3600))
 
@@ -159,10 +161,10 @@ def test_work_done_before_is_not_measured_again(swept, monkeypatch):
 
     monkeypatch.setattr("scp_ray.tune.forecast.calibrate", measure)
     config = read(swept / "miniature.yaml")
-    arms, root = config.resolved_arms(), swept / "results" / "miniature"
-    plan = plan_jobs(arms, Ledger(root))
-    assert len(plan.to_do) == 1  # the other ratio, on the base that is there
-    found = forecast(config, arms, plan, root)
+    root = swept / "results" / "miniature"
+    ahead = outlook(config, Ledger(root))
+    assert len(ahead.jobs) == 1  # the other ratio, on the base that is there
+    found = forecast(config, ahead, root)
     assert found.sources == ["1 of 1 kinds of work have been done in an earlier sweep"]
     assert 0 < found.cost.cpu_hours.low < found.cost.cpu_hours.high
     assert found.cost.gpu_hours == (0, 0)
@@ -240,8 +242,7 @@ def test_seed_noise_is_what_arms_and_seeds_leave_unexplained(swept):
 def test_disk_is_what_a_sweep_leaves(swept):
     """Estimated for the very trial that is there, as if it were not."""
     config = read(swept / "miniature.yaml", "grid.pr_c=[0.05]")
-    arms, nowhere = config.resolved_arms(), swept / "elsewhere" / "none"
-    disk = forecast(config, arms, plan_jobs(arms, Ledger(nowhere)), nowhere).disk
+    disk = disk_of(outlook(config, Ledger(swept / "elsewhere" / "none")))
     root = swept / "results" / "miniature"
 
     def left(*names: str) -> int:

@@ -45,7 +45,7 @@ def predictions(answers: list[int], index: int) -> pa.Table:
     return pa.table(columns)
 
 
-def write(root: Path, search: dict[str, Any] | None, states: dict[str, str] | None = None) -> Path:
+def write(root: Path, search: dict[str, Any] | None) -> Path:
     for kind in ("rounds", "predictions", "bases/b0", "bases/b1", "bases/v0", "bases/v1", "failures"):
         (root / kind).mkdir(parents=True, exist_ok=True)
     arms = []
@@ -60,8 +60,7 @@ def write(root: Path, search: dict[str, Any] | None, states: dict[str, str] | No
         stop = {"th_acc": 0.03, "th_fair": 0.0, "gap": "eodd", "enforce": False}
         arm = {"label": label, "settings": {"pr_c": 0.02 + number / 100, "layer": -1 - number % 2}, "trials": trials}
         arm["config"] = {"rounds": 1, "select": "best_val_fate", "stop": stop}
-        arm |= {"number": number, "state": "COMPLETE"} if search is not None else {}
-        arms.append(arm | ({"state": states[label]} if states and label in states else {}))
+        arms.append(arm | ({"search": {"number": number, "state": "COMPLETE"}} if search is not None else {}))
     for seed in (0, 1):
         for name, f1 in ((f"b{seed}", BASE[0]), (f"v{seed}", VANILLA_F1[seed])):
             pq.write_table(
@@ -141,7 +140,7 @@ def test_what_is_not_whole_is_left_out_and_counted(folder):
     (folder / "rounds" / "B1.parquet").unlink()
     (folder / "failures" / "B1.json").write_text(json.dumps({"id": "B1", "reason": "the loss"}))
     definition = json.loads((folder / "sweep.json").read_text())
-    definition["arms"][0]["state"] = "PRUNED"
+    definition["arms"][0]["search"]["state"] = "PRUNED"
     (folder / "sweep.json").write_text(json.dumps(definition))
     result = search_result(load_sweep(folder))
     assert result.left_out == {"not finished": 1, "a seed failed": 1, "stopped early by the search": 1}

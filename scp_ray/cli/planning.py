@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from scp_ray.cli.output import print_json
 from scp_ray.errors import ConfigError
 from scp_ray.terminal import duration
 
 if TYPE_CHECKING:
-    from scp_ray.config import Arm
+    from scp_ray.config import SweepConfig
+    from scp_ray.ledger import Ledger
     from scp_ray.tune.cost import Range
     from scp_ray.tune.forecast import Forecast
 
@@ -30,6 +33,27 @@ class Power:
     advice: list[str] = field(default_factory=list)
 
 
+def tell_forecast(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, summary: Mapping[str, Any]) -> None:
+    """Say what the sweep takes and what it can show; with --json also ``summary`` and that as one object.
+
+    Raises ConfigError where it may take more GPU-hours than were allowed.
+    """
+    found = foresee(options, config, ledger)
+    powers = power_of(config, found)
+    tell(found, powers)
+    if options.json:
+        print_json({**summary, **as_plain(found, powers)})
+    check_limit(found, options.max_gpu_hours)
+
+
+def foresee(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -> Forecast:
+    """Cost and slots of what the ledger lacks."""
+    from scp_ray.tune.forecast import forecast
+    from scp_ray.tune.outlook import outlook
+
+    return forecast(config, outlook(config, ledger, retry_failed=options.retry_failed), ledger.root, options.address)
+
+
 def check_limit(found: Forecast, max_gpu_hours: float | None) -> None:
     """Raises ConfigError where the plan may take more GPU-hours than were allowed."""
     hours = found.cost.gpu_hours
@@ -40,15 +64,16 @@ def check_limit(found: Forecast, max_gpu_hours: float | None) -> None:
         )
 
 
-def power_of(arms: Sequence[Arm], found: Forecast, seeds: int, comparisons: int | None = None) -> list[Power]:
-    """The smallest differences that so many seeds find, for each data set of the arms.
+def power_of(config: SweepConfig, found: Forecast) -> list[Power]:
+    """The smallest differences that the seeds find, for each data set of the arms.
 
-    Each arm is compared with the models before pruning; a search says by ``comparisons`` how many it will try.
+    Each arm, or each configuration that a search tries, is compared with the models before pruning.
     """
     from scp_ray.maths.advice import advice
     from scp_ray.maths.power import detectable_difference
 
     told = []
+    arms = config.resolved_arms()
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
         own = [arm for arm in arms if arm.trials[0].config.dataset == data_set]
         rows = data_set.rows()
@@ -63,7 +88,8 @@ def power_of(arms: Sequence[Arm], found: Forecast, seeds: int, comparisons: int 
             sd, source = seen[0], f"from earlier sweeps, {seen[1]} degrees of freedom"
         table: dict[str, Any] = {"label": test["label"].to_numpy(), "group": group.to_numpy()}
         table["unit"] = test["unit"].to_numpy()
-        plan: dict[str, Any] = {"seeds": seeds, "seed_sd": sd, "arms": max(1, comparisons or len(own))}
+        count = config.search.trials if config.search else len(own)
+        plan: dict[str, Any] = {"seeds": len(config.seeds), "seed_sd": sd, "arms": count}
         detectable = detectable_difference(num_classes=len(data_set.class_names), **table, **plan)
         told.append(Power(data_set.plugin_name, detectable, sd, source, advice(detectable, **table)))
     return told

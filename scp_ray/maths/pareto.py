@@ -23,7 +23,7 @@ def nondominated(points: Any) -> NDArray[np.bool_]:
     no_worse = (values[:, None] <= values[None, :]).all(axis=2)
     better = (values[:, None] < values[None, :]).any(axis=2)
     dominated = (no_worse & better).any(axis=0)
-    front: NDArray[np.bool_] = ~(dominated | np.isnan(values).any(axis=1))
+    front: NDArray[np.bool_] = np.logical_not(np.logical_or(dominated, np.isnan(values).any(axis=1)))
     return front
 
 

@@ -46,7 +46,11 @@ def search_result(sweep: Sweep) -> SearchResult:
     """Read a sweep as a search. Raises LedgerError where no configuration is whole yet."""
     objectives, constraints = objectives_of(sweep.definition), constraints_of(sweep.definition)
     rows = seed_rows(sweep)
-    missing = [part.name for part in (*objectives, *constraints) if part.name not in rows]
+    missing = [
+        name
+        for name in (*(part.name for part in objectives), *(limit.name for limit in constraints))
+        if name not in rows
+    ]
     if missing:
         raise LedgerError(f"{sweep.ledger.root} has no column {missing[0]!r} in its rounds, which it was searched by.")
     whole, left_out = _whole(sweep, rows)
@@ -80,7 +84,7 @@ def search_result(sweep: Sweep) -> SearchResult:
 
 def _whole(sweep: Sweep, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The rows of configurations that have all their seeds, and why the others do not count."""
-    states = {arm["label"]: arm.get("state") for arm in sweep.definition["arms"]}
+    states = {arm["label"]: arm.get("search", {}).get("state") for arm in sweep.definition["arms"]}
     reasons = {}
     for arm, status in sweep.trials.groupby("arm", sort=False)["status"]:
         if states.get(arm) == "PRUNED":
@@ -118,7 +122,7 @@ def _configurations(
     table["feasible"] = table[[_keeps(limit) for limit in constraints]].all(axis=1)
     table = table.reset_index()
     places = [arms[arm] for arm in table["arm"]]
-    table.insert(0, "number", [arm["number"] if arm.get("number") is not None else at + 1 for at, arm in places])
+    table.insert(0, "number", [arm.get("search", {}).get("number", at + 1) for at, arm in places])
     table = table.sort_values("number", kind="stable").reset_index(drop=True)
     return table.assign(**_standing(table, objectives))
 
@@ -135,7 +139,8 @@ def _half_widths(rows: pd.DataFrame, name: str, seeds: pd.Series) -> pd.Series:
     if not freedom:
         return pd.Series(float("nan"), seeds.index)
     spread = np.sqrt(float(((own[name] - groups.transform("mean")) ** 2).sum()) / freedom)
-    return spread * student.ppf((1 + LEVEL) / 2, freedom) / np.sqrt(seeds)
+    half: pd.Series = spread * student.ppf((1 + LEVEL) / 2, freedom) / np.sqrt(seeds)
+    return half
 
 
 def _standing(table: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, Any]:
@@ -167,7 +172,8 @@ def _best(table: pd.DataFrame, objectives: Sequence[Objective], constraints: Seq
         for part in objectives:
             row: dict[str, Any] = {"constraint": scope, "objective": part.name, "configurations": int(keeps.sum())}
             if keeps.any():
-                winner = table.loc[(part.sign * table.loc[keeps, part.name]).idxmin()]
+                kept = table[keeps]
+                winner = kept.iloc[int((part.sign * kept[part.name]).to_numpy().argmin())]
                 named = {"value": part.name, "low": f"{part.name}_low", "high": f"{part.name}_high"}
                 row |= {"number": winner["number"], "arm": winner["arm"], "seeds": winner["seeds"]}
                 row |= {title: winner[column] for title, column in named.items()}

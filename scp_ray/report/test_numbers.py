@@ -31,7 +31,7 @@ def revealed(sweep: Sweep, result: SearchResult) -> pd.DataFrame:
     found = []
     for arm in selected_arms(result):
         own = rows[rows["arm"] == arm]
-        tests = [_test_row(sweep, row) for row in own.to_dict("records")]
+        tests = [_test_row(sweep, {str(key): value for key, value in row.items()}) for row in own.to_dict("records")]
         for part in result.objectives:
             name = part.name.removeprefix("val_")
             val = float(own[part.name].mean(skipna=False))

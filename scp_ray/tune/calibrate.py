@@ -18,13 +18,14 @@ from scp_ray.backbones.base import Backbone
 from scp_ray.backbones.layers import find_layer
 from scp_ray.config import TrialConfig
 from scp_ray.config.identity import with_method
+from scp_ray.data.base import DataSet
 from scp_ray.data.batches import eval_batches, place
 from scp_ray.devices import choose_device
 from scp_ray.errors import BatchTooLargeError, ResourceError, ScpError
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.fit import fit_epochs
 from scp_ray.methods.base import all_needs
-from scp_ray.parts import FairnessData, Learner, Split, TrainPlan, state_to_cpu
+from scp_ray.parts import SPLITS, FairnessData, Learner, Split, TrainPlan, state_to_cpu
 from scp_ray.tune.cost import Range, Rates
 
 STEPS = 4  # of training; the first warms up, and is not counted
@@ -41,6 +42,12 @@ class Counts:
     train: int
     val: int
     test: int
+
+    @classmethod
+    def of(cls, data_set: DataSet) -> Counts:
+        """As the tables say."""
+        split = data_set.rows()["split"].value_counts()
+        return cls(*(int(split.get(name, 0)) for name in SPLITS))
 
 
 @dataclass(frozen=True)

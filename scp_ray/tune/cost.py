@@ -113,25 +113,21 @@ def works_of(jobs: Sequence[Job], rates: Mapping[str, Rates], held: Mapping[bool
     return made
 
 
-def searched(
-    bases: Sequence[Work], kinds: Sequence[Work], configurations: int, seeds: tuple[int, int]
-) -> tuple[list[Work], list[Work]]:
-    """The work of a search, least and most: configurations whose parameters nobody knows yet.
+def searched(bases: Sequence[Work], kinds: Sequence[Work], configurations: int, seeds: int) -> list[Work]:
+    """The work of a search, whose configurations nobody knows yet.
 
     Args:
         bases: the base models that any of them needs.
         kinds: a trial of each configuration that was looked at; the others are taken to be like these in turn.
         configurations: how many the search tries.
-        seeds: of each, at least and at most.
+        seeds: of each.
     """
-    made: tuple[list[Work], list[Work]] = ([], [])
-    for works, count in zip(made, seeds, strict=True):
-        works += bases
-        for number in range(configurations):
-            kind = kinds[number % len(kinds)]
-            named = [f"{number}/{seed}" for seed in range(count)]
-            works += [Work(name, kind.seconds, kind.requires, kind.gpus, kind.cpus) for name in named]
-    return made
+    works = list(bases)
+    for number in range(configurations if kinds else 0):
+        kind = kinds[number % len(kinds)]
+        named = [f"{number}/{seed}" for seed in range(seeds)]
+        works += [Work(name, kind.seconds, kind.requires, kind.gpus, kind.cpus) for name in named]
+    return works
 
 
 def cost_of(least: Sequence[Work], most: Sequence[Work], slots: Slots) -> Cost:

@@ -8,36 +8,21 @@ from dataclasses import dataclass, field, replace
 
 import ray
 
-from scp_ray.config import Arm, Resources, SweepConfig, TrialConfig
-from scp_ray.data.base import DataSet
-from scp_ray.parts import SPLITS
+from scp_ray.config import Resources, SweepConfig, TrialConfig
 from scp_ray.places import AnyPath
 from scp_ray.tune.calibrate import Counts, Task, calibrate
 from scp_ray.tune.connection import connected
-from scp_ray.tune.cost import Cost, Range, Rates, Slots, cost_of, searched, spanned, works_of
+from scp_ray.tune.cost import Cost, Range, Rates, Slots, Work, cost_of, searched, spanned, works_of
+from scp_ray.tune.disk import Disk, disk_of
 from scp_ray.tune.facts import machine_here
+from scp_ray.tune.outlook import Outlook
 from scp_ray.tune.placement import Bundle, Node, fits, head_only, trial_bundles
 from scp_ray.tune.preflight import cluster_nodes
 from scp_ray.tune.rates import History, history_of
-from scp_ray.tune.space import Job, Plan
+from scp_ray.tune.space import Job
 
 LIMIT_S = 20.0  # of mini-rounds
 GUESS = (0.4, 2.5)  # what one kind may take against those that were measured
-ROW_BYTES = (10.0, 60.0)  # of a prediction beside its logits: ids, codes, compressed more or less
-
-
-@dataclass(frozen=True)
-class Disk:
-    """Bytes that a sweep leaves, by what they are."""
-
-    weights: Range  # models and states at the end
-    predictions: Range
-    store: int  # decoded images, once on each node that lacks them
-
-    @property
-    def total(self) -> Range:
-        """All of it, of one node."""
-        return self.weights.plus(self.predictions).plus((self.store, self.store))
 
 
 @dataclass(frozen=True)
@@ -49,36 +34,27 @@ class Forecast:
     disk: Disk
     where: str  # "2 CPUs of this machine": what the slots were counted on
     sources: list[str]  # where the rates come from, a sentence each
-    seeds: tuple[int, int] = (0, 0)  # of a configuration, at least and at most
     history: History = field(default_factory=History)
 
 
 def forecast(
-    config: SweepConfig,
-    arms: Sequence[Arm],
-    plan: Plan,
-    root: AnyPath,
-    *,
-    address: str | None = None,
-    limit_s: float = LIMIT_S,
-    search: tuple[int, tuple[int, int]] | None = None,
+    config: SweepConfig, ahead: Outlook, root: AnyPath, address: str | None = None, *, limit_s: float = LIMIT_S
 ) -> Forecast:
     """Look at the cluster and at earlier sweeps, measure what neither tells, and add up.
 
     Args:
-        arms: of a search those configurations that were looked at.
-        plan: the jobs of ``arms`` that the ledger lacks.
+        ahead: what is still to be done.
+        root: the sweep's folder; sweeps beside it are looked at too.
         address: of a running Ray cluster, which then also measures; without it this machine is taken.
         limit_s: of mini-rounds.
-        search: configurations that the search is still to try, and the least and most seeds of each.
 
     Raises ResourceError where the cluster does not answer.
     """
     history = history_of(root)
     if address is None:
         machine = machine_here(None)
-        nodes, where = [Node(platform.node(), machine["cpus"], machine["gpus"])], "this machine"
-        return _forecast(config, arms, plan, history, nodes, where, calibrate, limit_s, search)
+        nodes = [Node(platform.node(), machine["cpus"], machine["gpus"])]
+        return _forecast(config, ahead, history, nodes, "this machine", calibrate, limit_s)
     with connected(address):
         nodes = cluster_nodes()
         bundle = head_only(trial_bundles(config.resources, nodes))[0]
@@ -91,38 +67,39 @@ def forecast(
                 return [f"the cluster did not measure it ({type(error).__name__})"] * len(tasks)
             return found
 
-        return _forecast(config, arms, plan, history, nodes, f"the cluster at {address}", measure, limit_s, search)
+        return _forecast(config, ahead, history, nodes, f"the cluster at {address}", measure, limit_s)
 
 
 def _forecast(
     config: SweepConfig,
-    arms: Sequence[Arm],
-    plan: Plan,
+    ahead: Outlook,
     history: History,
     nodes: Sequence[Node],
     where: str,
     measure: Callable[..., list[Rates | str]],
     limit_s: float,
-    search: tuple[int, tuple[int, int]] | None,
 ) -> Forecast:
     bundles = trial_bundles(config.resources, nodes)
     slots = Slots(slots_on(nodes, head_only(bundles)), slots_on(nodes, bundles))
     device = "cuda" if bundles[0]["GPU"] else "cpu"
-    rates, sources = _rates(config.resources, plan.to_do, history, device, bundles[0]["GPU"] > 0, measure, limit_s)
-    held = {True: _held(head_only(bundles)), False: _held(bundles)}
-    works = works_of(plan.to_do, rates, held)
+    rates, sources = _rates(config.resources, ahead.jobs, history, device, bundles[0]["GPU"] > 0, measure, limit_s)
+    works = works_of(ahead.jobs, rates, {True: _held(head_only(bundles)), False: _held(bundles)})
+    disk = disk_of(ahead)
     least = most = works
-    count = len(arms[0].trials) if arms else 0
-    seeds = (count, count)
-    if search is not None:
-        configurations, seeds = search
-        bases = [work for work, job in zip(works, plan.to_do, strict=True) if job.trial is None]
-        kinds = [work for work, job in zip(works, plan.to_do, strict=True) if job.trial is not None]
-        least, most = searched(bases, kinds, configurations, seeds) if kinds else (works, works)
+    if ahead.searches:
+        least, most = _searched(ahead, works)
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     have = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "") + f" of {where}"
-    share = (len(least) / len(works), len(most) / len(works)) if works else (1.0, 1.0)
-    return Forecast(cost_of(least, most, slots), slots, _disk(config, plan, share), have, sources, seeds, history)
+    return Forecast(cost_of(least, most, slots), slots, disk, have, sources, history)
+
+
+def _searched(ahead: Outlook, works: Sequence[Work]) -> tuple[list[Work], list[Work]]:
+    pairs = list(zip(ahead.jobs, works, strict=True))
+    kinds = [work for job, work in pairs if job.trial is not None]
+    bases = [[work for job, work in pairs if job.trial is None and job.config.seed in ahead.first]]
+    bases.append([work for job, work in pairs if job.trial is None])
+    made = [searched(own, kinds, ahead.configurations, count) for own, count in zip(bases, ahead.seeds, strict=True)]
+    return made[0], made[1]
 
 
 def slots_on(nodes: Sequence[Node], bundles: Sequence[Bundle], most: int = 10_000) -> int:
@@ -164,7 +141,7 @@ def _rates(
     asked = sorted((kind for kind in kinds if kind not in known), key=lambda kind: -len(kinds[kind]))
     measured: dict[TrialConfig, Rates] = {}
     if asked:
-        tasks = [Task(kind, _counts(kind.dataset)) for kind in asked]
+        tasks = [Task(kind, Counts.of(kind.dataset)) for kind in asked]
         options = {"device": resources.device, "given_gpu": given_gpu, "threads": resources.threads}
         answers = measure(tasks, **options, limit_s=limit_s)
         measured = {kind: each for kind, each in zip(asked, answers, strict=True) if isinstance(each, Rates)}
@@ -195,36 +172,13 @@ def _guess(kind: TrialConfig, known: Mapping[TrialConfig, Rates]) -> Rates:
 
 def _kind(config: TrialConfig) -> TrialConfig:
     """The configuration without what takes no time, or hardly any: its seed, ratio, layer, learning rates and rules."""
-    plans = {
-        name: replace(plan, epochs=1, lr=0.01, momentum=0.9, weight_decay=0.0, lr_step=1, lr_gamma=1.0)
-        for name, plan in (("train", config.train), ("fine_tune", config.fine_tune))
-    }
-    pr_c = None if config.pr_c is None else 0.1
-    return replace(config, **plans, seed=0, pr_c=pr_c, layer=-1, rounds=1, select="last", mask="full")
-
-
-def _counts(data_set: DataSet) -> Counts:
-    split = data_set.rows()["split"]
-    return Counts(*(int((split == name).sum()) for name in SPLITS))
+    train, fine_tune = (
+        replace(plan, epochs=1, lr=0.01, momentum=0.9, weight_decay=0.0, lr_step=1, lr_gamma=1.0)
+        for plan in (config.train, config.fine_tune)
+    )
+    config = replace(config, train=train, fine_tune=fine_tune, pr_c=None if config.pr_c is None else 0.1)
+    return replace(config, seed=0, layer=-1, rounds=1, select="last", mask="full")
 
 
 def _sweeps(history: History) -> str:
     return "an earlier sweep" if history.sweeps == 1 else f"{history.sweeps} earlier sweeps"
-
-
-# -- disk -------------------------------------------------------------------------------------------------------------
-
-
-def _disk(config: SweepConfig, plan: Plan, share: tuple[float, float]) -> Disk:
-    predictions = Range(0, 0)
-    for job in plan.to_do:
-        counts = _counts(job.config.dataset)
-        rounds = 1 if job.trial is None else max(0, job.config.rounds - job.rounds_done)
-        logits = 2 * len(job.config.dataset.class_names)
-        images = rounds * (counts.val + counts.test)
-        predictions = predictions.plus((images * (logits * 0.7 + ROW_BYTES[0]), images * (logits + ROW_BYTES[1])))
-    most = plan.weight_bytes()
-    store = sum(data_set.bytes_to_store() for data_set in {job.config.dataset for job in plan.to_do})
-    # in the end a trial keeps one state, and of the models the front's and each arm's best
-    weights = Range(0.4 * most * share[0], most * share[1])
-    return Disk(weights, Range(predictions.low * share[0], predictions.high * share[1]), store)

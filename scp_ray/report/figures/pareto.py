@@ -32,7 +32,7 @@ def draw_pareto(result: SearchResult, caption: str) -> Figure:
         _panel(axes, result, first, second)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2 if panels == 1 else 5, fontsize=8, frameon=False)
-    figure.supxlabel(textwrap.fill(caption, int(84 * (1.2 + 3.9 * panels) / 5.1)), fontsize=7, x=0.02, ha="left")
+    figure.supxlabel(textwrap.fill(caption, int(104 * (1.2 + 3.9 * panels) / 5.1)), fontsize=7, x=0.02, ha="left")
     return figure
 
 
@@ -54,7 +54,7 @@ def _panel(axes: Axes, result: SearchResult, first: Objective | None, second: Ob
     if first is None:
         axes.axhline(before, color=BEFORE, linewidth=0.8, linestyle="--", label="before pruning (round 0)", zorder=1)
     else:
-        look = {"color": BEFORE, "ms": 11, "label": "before pruning (round 0)", "zorder": 3}
+        look: dict[str, Any] = {"color": BEFORE, "ms": 11, "label": "before pruning (round 0)", "zorder": 3}
         axes.plot([result.before[first.name]], [before], "*", **look)
     if len(front) <= MOST_NUMBERS:
         for x, y, number in zip(_across(front, first), front[second.name], front["number"], strict=True):
