@@ -38,7 +38,10 @@ def same_rows(left: pd.DataFrame, right: pd.DataFrame) -> None:
             assert same, f"{column}: {a!r} is not {b!r}"
 
 
-def same_ledgers(left: Path, right: Path, kinds: tuple[str, ...] = ("rounds", "channels", "predictions")) -> None:
+KINDS = ("rounds", "channels", "predictions", "evidence")
+
+
+def same_ledgers(left: Path, right: Path, kinds: tuple[str, ...] = KINDS) -> None:
     """The same trials with the same rows in both."""
     for kind in kinds:
         files = sorted(path.name for path in (left / kind).glob("*.parquet"))

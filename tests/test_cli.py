@@ -88,11 +88,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_help_lists_every_command_with_what_it_does():
     answer = ask("--help")
     assert (answer.code, answer.err) == (0, "")
-    for command in ("sweep", "trial", "status", "report", "track", "ls"):
+    for command in ("sweep", "trial", "status", "report", "compare", "track", "ls"):
         assert [line for line in answer.out.splitlines() if line.startswith(f"    {command} ")], command
 
 
-@pytest.mark.parametrize("command", ["sweep", "trial", "status", "report", "track", "ls"])
+@pytest.mark.parametrize("command", ["sweep", "trial", "status", "report", "compare", "track", "ls"])
 def test_every_command_explains_itself(command):
     answer = ask(command, "--help")
     assert answer.code == 0
@@ -301,11 +301,13 @@ def test_a_trial_leaves_the_promised_files(done):
     bases = {entry["base_id"] for arm in definition["arms"] for entry in arm["trials"]}
     assert (len(set(trials)), len(bases)) == (2, 1)
     assert [arm["label"] for arm in definition["arms"]] == ["pr_c=0.05", "pr_c=0.2"]
-    for kind in ("rounds", "channels", "predictions"):
+    for kind in ("rounds", "channels", "predictions", "evidence"):
         assert {path.stem for path in (root / kind).glob("*.parquet")} == set(trials)
     (base,) = (root / "bases").iterdir()
     assert base.name in bases
-    assert {"model.safetensors", "predictions.parquet", "rounds.parquet"} <= {path.name for path in base.iterdir()}
+    assert {"model.safetensors", "predictions.parquet", "evidence.parquet", "rounds.parquet"} <= {
+        path.name for path in base.iterdir()
+    }
     assert len([*base.glob("scores/*.parquet")]) == 1  # both arms share them
     assert not (root / "driver.json").exists()
     assert definition["name"] == "miniature"
@@ -439,7 +441,8 @@ def test_a_report_is_of_means_over_seeds(tmp_path):
     ]
     for row, numbers in zip(rows, expected, strict=True):
         assert row.pop("arm") == "all"
-        assert row == pytest.approx(numbers, abs=1e-9)
+        assert {name: row.pop(name) for name in numbers} == pytest.approx(numbers, abs=1e-9)
+        assert set(row.values()) == {None}, "a ledger without predictions has no noise floors"
     text = ask("report", tmp_path).out
     assert "n = 90 images; seeds 3, 8;" in text
     assert "selection rule: round:1" in text

@@ -67,7 +67,7 @@ def test_wherever_the_disk_gets_full_the_trial_goes_on_once_there_is_room(disk: 
     assert "state" in {path.parts[0] for path in refused}
 
 
-@pytest.mark.parametrize("kind", ["state", "bases", "predictions", "channels", "rounds", "models"])
+@pytest.mark.parametrize("kind", ["state", "bases", "predictions", "evidence", "channels", "rounds", "models"])
 def test_a_disk_that_fills_up_while_a_round_is_committed(
     disk: Disk, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -31,7 +31,7 @@ from scp_ray.remote import RemotePath
 from scp_ray.tune.record import record_base, record_trial
 
 ARMS = SPACE | {"grid": {"pr_c": [0.1, 0.2]}}
-KEPT = ("rounds", "channels", "predictions")
+KEPT = ("rounds", "channels", "predictions", "evidence")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -122,7 +122,7 @@ def test_killed_and_resumed_equals_undisturbed(
     same_rows(*(pd.read_parquet(root / f"bases/{trial().base_id}/rounds.parquet") for root in (undisturbed, tmp_path)))
 
 
-@pytest.mark.parametrize("table", ["predictions", "channels", "rounds"])
+@pytest.mark.parametrize("table", ["predictions", "evidence", "channels", "rounds"])
 def test_killed_between_the_tables_of_a_round(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:

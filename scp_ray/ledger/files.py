@@ -125,6 +125,8 @@ def _footer(path: AnyPath) -> pq.FileMetaData:
 
 def _remedy(path: AnyPath) -> str:
     """A trial is whole or run again from its base model; so is a base model, with the scores made of it."""
+    if path.parent.name == "evidence" or path.name == "evidence.parquet":
+        return "Delete it; scp-ray report makes it anew from the stored predictions."
     if path.parent.name in ("channels", "predictions"):
         rounds = path.parent.parent / "rounds" / path.name
         return f"Delete {rounds}; running the sweep again then makes all tables of this trial anew."

@@ -1,7 +1,7 @@
 """Where everything of a sweep lies, and in which order it is written.
 
-Order of a round: state, predictions, model, channels, then the row of the rounds table, which is the commit mark.
-What lies there without its row counts as not done and is written again.
+Order of a round: state, model, predictions, evidence, channels, then the row of the rounds table, which is the commit
+mark. What lies there without its row counts as not done and is written again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from scp_ray.errors import DataError, LedgerError, StoreError
 from scp_ray.ledger.definition import read_definition
+from scp_ray.ledger.evidence import check_evidence, of_outputs
 from scp_ray.ledger.files import (
     check_table,
     read_arrow,
@@ -107,11 +108,12 @@ class Ledger:
         return (self.base_folder(base_id) / "rounds.parquet").exists()
 
     def commit_base(self, base_id: str, row: Row, result: Result, data: FairnessData) -> None:
-        """Predictions, weights, row."""
+        """Predictions, evidence, weights, row."""
         self.check_lease()
         folder = self.base_folder(base_id)
         outputs = {"val": result.val, "test": result.test}
         write_table(folder / "predictions.parquet", predictions_table(0, data, outputs))
+        write_table(folder / "evidence.parquet", of_outputs(row, data, result.val))
         write_bytes(folder / "model.safetensors", _weights(result.learner.state_dict()))
         shares = layer_sparsity(result.learner)
         if any(shares.values()):  # FairPrune and OBD rank all layers together: where it was pruned says a lot
@@ -159,7 +161,7 @@ class Ledger:
     # -- trials ---------------------------------------------------------------------------------------------------
 
     def table_path(self, kind: str, trial_id: str) -> AnyPath:
-        """rounds|channels|predictions/<trial_id>.parquet."""
+        """rounds|channels|predictions|evidence/<trial_id>.parquet."""
         return self.root / kind / f"{trial_id}.parquet"
 
     def rounds(self, trial_id: str) -> list[Row]:
@@ -173,6 +175,7 @@ class Ledger:
         if rounds.exists() and check_table(rounds) > 1:
             for kind in ("channels", "predictions"):
                 check_table(self.table_path(kind, trial_id))
+            check_evidence(self.table_path("evidence", trial_id))
 
     def trial_done(self, trial_id: str, rounds: int) -> bool:
         """Whether it has the rounds asked for, or has stopped before."""
@@ -181,17 +184,18 @@ class Ledger:
     def start_trial(self, trial_id: str, row: Row) -> None:
         """Commit round 0, copied from the base. Tables of rounds that nobody knows any more go first."""
         self.check_lease()
-        for kind in ("channels", "predictions"):
+        for kind in ("channels", "predictions", "evidence"):
             self.table_path(kind, trial_id).unlink(missing_ok=True)
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [0])
 
     def commit_round(self, trial_id: str, row: Row, result: Result, data: FairnessData) -> None:
-        """Predictions, channels, row; those of this round and of later ones are replaced."""
+        """Predictions, evidence, channels, row; those of this round and of later ones are replaced."""
         self.check_lease()
         step, index = result.round, result.index
         assert step is not None
         predictions = predictions_table(index, data, {"val": result.val, "test": result.test})
         replace_rounds(self.table_path("predictions", trial_id), predictions, [index])
+        replace_rounds(self.table_path("evidence", trial_id), of_outputs(row, data, result.val), [index])
         channels = channels_table(index, step.scores, step.channels, step.keep)
         replace_rounds(self.table_path("channels", trial_id), channels, [index])
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [index])

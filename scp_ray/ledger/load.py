@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scp_ray.errors import LedgerError
+from scp_ray.ledger.evidence import evidence_frame
 from scp_ray.ledger.files import read_many, read_table
 from scp_ray.ledger.ledger import Ledger, rows_done
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
@@ -33,6 +34,15 @@ class Sweep:
         """A row per trial, round and channel: score, pruned in this round, kept after it."""
         paths = self.ledger.find("channels/*.parquet")
         return _concatenated(paths, trial_id=[path.stem for path in paths])
+
+    @cached_property
+    def evidence(self) -> pd.DataFrame:
+        """A row per trial, round from 0 (its base's) on, split and metric: noise floor, p, excess, interval.
+
+        Columns as ``ledger.evidence.SCHEMA`` says, and trial_id. Rounds of an older sweep have no rows until
+        ``scp-ray report`` has filled them in.
+        """
+        return evidence_frame(self.ledger, self.rounds)
 
     @cached_property
     def bases(self) -> pd.DataFrame:
@@ -63,6 +73,14 @@ class Sweep:
     def base_predictions(self, base_id: str) -> pd.DataFrame:
         """A row per image and split of a base model."""
         return read_table(self.ledger.base_folder(base_id) / "predictions.parquet")
+
+    def round_predictions(self, trial_id: str, index: int) -> pd.DataFrame:
+        """A row per image and split of one round of a trial; round 0 is its base's."""
+        if index == 0:
+            starts = self.rounds[(self.rounds["trial_id"] == trial_id) & (self.rounds["round"] == 0)]
+            return self.base_predictions(str(starts["base_id"].iloc[0]))
+        rows = self.predictions(trial_id)
+        return rows[rows["round"] == index].reset_index(drop=True)
 
     def base_sparsity(self, base_id: str) -> pd.DataFrame:
         """The share of weights that the base method pruned in each layer; no rows where it prunes none."""

@@ -23,6 +23,10 @@ from scp_ray.report.objectives import Constraint, Objective, constraints_of, obj
 LEVEL = 0.95
 
 
+class NothingWholeError(LedgerError):
+    """No configuration has all of its seeds yet."""
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """What a search has found so far, on validation."""
@@ -43,7 +47,7 @@ class SearchResult:
 
 
 def search_result(sweep: Sweep) -> SearchResult:
-    """Read a sweep as a search. Raises LedgerError where no configuration is whole yet."""
+    """Read a sweep as a search. Raises NothingWholeError where no configuration is whole yet."""
     objectives, constraints = objectives_of(sweep.definition), constraints_of(sweep.definition)
     rows = seed_rows(sweep)
     missing = [
@@ -61,7 +65,7 @@ def search_result(sweep: Sweep) -> SearchResult:
         table = table[~undefined].reset_index(drop=True)
     if not len(table):
         reasons = "; ".join(f"{count}: {why}" for why, count in left_out.items())
-        raise LedgerError(
+        raise NothingWholeError(
             f"{sweep.ledger.root} has no configuration whose seeds are all done ({reasons}). "
             f"See scp-ray status {sweep.ledger.root}"
         )

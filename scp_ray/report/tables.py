@@ -8,6 +8,7 @@ from scp_ray.errors import LedgerError
 from scp_ray.ledger import Sweep
 
 _MEASURES = {"f1": "val_f1", "eodd": "val_eodd", "fate": "val_fate_eodd_base"}
+_EVIDENCE = ("eodd_floor", "eodd_floor_low", "eodd_floor_high", "eodd_excess", "fate_floor_low", "fate_floor_high")
 
 
 def fate_table(sweep: Sweep) -> pd.DataFrame:
@@ -16,19 +17,46 @@ def fate_table(sweep: Sweep) -> pd.DataFrame:
     ``seeds`` counts the trials that have reached the round, ``undefined`` those whose FATE is NaN there (the
     base's gap is 0); means are over the others. One seed has no standard deviation: NaN.
 
+    ``eodd_floor``, ``_low``, ``_high``: mean over seeds of the noise floor's mean and 95 % band, ``eodd_excess`` of
+    Eodd minus that mean; ``eodd_p``: the median over seeds of the permutation p-value. ``fate_floor_low``, ``_high``:
+    where FATE would lie were the model fair, F1_m / F1_b - floor_m / gap_b at both ends of the band.
+    ``base_within_floor`` counts the seeds whose base model's Eodd does not lie above its floor: there FATE divides by
+    what chance alone would show. All NaN where the ledger has no evidence.
+
     Raises LedgerError where no round has been recorded yet.
     """
     if not len(sweep.rounds):
         raise LedgerError(f"{sweep.ledger.root} has no rounds yet. See scp-ray status {sweep.ledger.root}")
-    rows = _rounds_of_arms(sweep)
+    rows = with_floors(_rounds_of_arms(sweep), sweep.evidence)
     groups = rows.groupby(["arm", "round"], sort=False)
     table = groups.size().rename("seeds").to_frame()
     for name, column in _MEASURES.items():
         table[f"{name}_mean"] = groups[column].mean()
         table[f"{name}_std"] = groups[column].std()
     table["undefined"] = groups[_MEASURES["fate"]].apply(lambda values: int(values.isna().sum()))
+    for name in _EVIDENCE:
+        table[name] = groups[name].mean()
+    table["eodd_p"] = groups["eodd_p"].median()
+    table["base_within_floor"] = groups["base_within_floor"].sum(min_count=1)
     order = {arm: position for position, arm in enumerate(dict.fromkeys(sweep.trials["arm"]))}
     return table.reset_index().sort_values(["arm", "round"], key=lambda c: c.map(order) if c.name == "arm" else c)
+
+
+def with_floors(rows: pd.DataFrame, evidence: pd.DataFrame) -> pd.DataFrame:
+    """Rounds of trials with the evidence on their Eodd as columns; NaN where there is none."""
+    found = evidence[(evidence["metric"] == "eodd") & (evidence["split"] == "val")]
+    names = {"floor_mean": "eodd_floor", "floor_low": "eodd_floor_low", "floor_high": "eodd_floor_high"}
+    names |= {"p": "eodd_p", "excess": "eodd_excess"}
+    rows = rows.merge(found[["trial_id", "round", *names]].rename(columns=names), on=["trial_id", "round"], how="left")
+    start = rows.loc[rows["round"] == 0, ["arm", "trial_id", "val_f1", "val_eodd", "eodd_floor_high"]]
+    rows = rows.merge(start, on=["arm", "trial_id"], how="left", suffixes=("", "_base"))
+    gap = rows["val_eodd_base"].where(rows["val_eodd_base"] > 0)
+    f1 = rows["val_f1"] / rows["val_f1_base"].where(rows["val_f1_base"] > 0)
+    rows["fate_floor_low"] = f1 - rows["eodd_floor_high"] / gap  # the larger gap is the lower FATE
+    rows["fate_floor_high"] = f1 - rows["eodd_floor_low"] / gap
+    within = ~(rows["val_eodd_base"] > rows["eodd_floor_high_base"])
+    rows["base_within_floor"] = within.astype(float).where(rows["eodd_floor_high_base"].notna())
+    return rows
 
 
 def fate_points(sweep: Sweep) -> pd.DataFrame:
@@ -49,17 +77,50 @@ def format_table(table: pd.DataFrame) -> str:
     for name, title in (("f1", "F1"), ("eodd", "Eodd"), ("fate", "FATE of Eodd")):
         pairs = zip(table[f"{name}_mean"], table[f"{name}_std"], strict=True)
         shown[title] = ["undefined" if m != m else f"{m:.4f}" + (f" ± {s:.4f}" if s == s else "") for m, s in pairs]
+        if name == "eodd":
+            shown["floor"] = [_cell(value, ".4f") for value in table["eodd_floor"]]
+            shown["excess"] = [_cell(value, "+.4f") for value in table["eodd_excess"]]
+            shown["p"] = [_cell(value, ".3f") for value in table["eodd_p"]]
+    noise = table["base_within_floor"] > 0
+    shown["FATE of Eodd"] = [f"{text}{' *' * low}" for text, low in zip(shown["FATE of Eodd"], noise, strict=True)]
     return shown.to_string(index=False)
 
 
-def caption(sweep: Sweep) -> str:
-    """What a reader has to know to read the figure."""
+def _cell(value: float, layout: str) -> str:
+    return "-" if value != value else format(value, layout)
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What has to be said below the table."""
+    said = [
+        "floor: what Eodd a classifier of the same errors would show were it fair (groups permuted inside each class); "
+        "excess: Eodd minus that; p: of Eodd against it; means over seeds, p the median."
+    ]
+    within = table[(table["round"] == 0) & (table["base_within_floor"] > 0)]
+    if len(within):
+        said.append(
+            f"*: in {within['base_within_floor'].max():.0f} of {within['seeds'].max():.0f} seeds the base model's Eodd is "
+            "within its noise floor: FATE divides by what chance alone would show, and has no interval there."
+        )
+    if table["eodd_floor"].isna().any():
+        said.append("-: no evidence; the predictions are gone, or the attribute has more than two groups.")
+    return said
+
+
+def caption(sweep: Sweep, *, bands: bool = False) -> str:
+    """What a reader has to know to read the figure; ``bands``: whether noise floors are drawn."""
     images = sorted({int(n) for n in sweep.rounds["val_n"]})
     seeds = sorted({int(seed) for seed in sweep.trials["seed"]})
     rules = sorted({arm["config"]["select"] for arm in sweep.definition["arms"]})
+    floor = (
+        "shaded: where FATE would lie in 95 of 100 cases were the model fair (noise floor; means over seeds). "
+        if bands
+        else "no noise floor is drawn. "
+    )
     return (
         f"Validation split, n = {', '.join(map(str, images))} images; seeds {', '.join(map(str, seeds))}; "
         "FATE of Eodd against each trial's own round 0 (higher is better); lines: means over seeds, bars: ± 1 "
-        f"standard deviation, dots: single seeds; selection rule: {', '.join(rules)} (all rounds are shown). "
-        "No noise floor is drawn: whether a difference is real cannot be read from this figure."
+        f"standard deviation, dots: single seeds; {floor}"
+        f"Selection rule: {', '.join(rules)} (all rounds are shown). "
+        "Whether two arms differ is for scp-ray compare to say, not for this figure."
     )

@@ -17,19 +17,22 @@ from scp_ray.places import AnyPath
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
 MARKERS = "osD^vPX*"
 STYLES = ("-", "--", ":", "-.")
+MOST_BANDS = 4  # arms; more of them on top of each other cannot be read
 
 
 def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | None = None) -> Figure:
     """A figure of ``fate_table``'s rows.
 
     Args:
-        table: columns arm, round, fate_mean, fate_std.
+        table: columns arm, round, fate_mean, fate_std; with fate_floor_low and fate_floor_high, and as few arms as
+            ``draws_bands`` says, each arm's noise floor is shaded.
         caption: set below the figure.
         seeds: columns arm, round, fate: single trials, drawn as dots.
     """
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
     arms = list(table.groupby("arm", sort=False))
+    bands = draws_bands(table)
     for position, (arm, rows) in enumerate(arms):
         look: dict[str, Any] = {
             "color": COLOURS[position % len(COLOURS)],
@@ -49,6 +52,9 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
             capsize=2,
             **look,
         )
+        if bands:
+            ends = rows["fate_floor_low"], rows["fate_floor_high"]
+            axes.fill_between(rows["round"] + aside, *ends, color=look["color"], alpha=0.12, linewidth=0, zorder=0)
         if seeds is not None:
             own = seeds[seeds["arm"] == arm]
             axes.scatter(own["round"] + aside, own["fate"], s=10, color=look["color"], alpha=0.5, linewidths=0)
@@ -60,6 +66,12 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8, frameon=False)
     figure.supxlabel(textwrap.fill(caption, 118), fontsize=7, x=0.02, ha="left")
     return figure
+
+
+def draws_bands(table: pd.DataFrame) -> bool:
+    """Whether noise floors are drawn: where there are some, of few arms."""
+    known = "fate_floor_low" in table and table["fate_floor_low"].notna().any()
+    return bool(known) and table["arm"].nunique() <= MOST_BANDS
 
 
 def save_figure(figure: Figure, stem: AnyPath) -> list[AnyPath]:
