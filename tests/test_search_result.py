@@ -38,10 +38,10 @@ def row(index: int, f1: float, eodd: float, **more: Any) -> dict[str, Any]:
 
 
 def predictions(answers: list[int], index: int) -> pa.Table:
-    """Four images of group 0, all answered rightly, and four of group 1."""
-    label = [0, 0, 1, 1]
-    columns = {"round": [index] * 8, "split": ["test"] * 8, "id": list("abcdefgh"), "unit": list("abcdefgh")}
-    columns |= {"label": label * 2, "tone": [0] * 4 + [1] * 4, "prediction": label + answers}
+    """Of test four images of group 0, all answered rightly, and four of group 1; of validation all rightly."""
+    label, names = [0, 0, 1, 1], list("abcdefgh")
+    columns = {"round": [index] * 16, "split": ["test"] * 8 + ["val"] * 8, "id": names * 2, "unit": names * 2}
+    columns |= {"label": label * 4, "tone": ([0] * 4 + [1] * 4) * 2, "prediction": label + answers + label * 2}
     return pa.table(columns)
 
 
@@ -54,7 +54,10 @@ def write(root: Path, search: dict[str, Any] | None) -> Path:
         for seed in (0, 1):
             name, off = f"{label}{seed}", 0.02 * seed - 0.01
             trials.append({"seed": seed, "trial_id": name, "base_id": f"b{seed}", "vanilla_id": f"v{seed}"})
-            rows = [row(0, *BASE, trial_id=name), row(1, f1 + off, eodd + off, trial_id=name)]
+            rows = [
+                row(at, *each, trial_id=name, base_id=f"b{seed}", seed=seed)
+                for at, each in enumerate((BASE, (f1 + off, eodd + off)))
+            ]
             pq.write_table(pa.Table.from_pylist(rows), root / "rounds" / f"{name}.parquet")
             pq.write_table(predictions([0, 1, 1, 1], 1), root / "predictions" / f"{name}.parquet")
         stop = {"th_acc": 0.03, "th_fair": 0.0, "gap": "eodd", "enforce": False}
@@ -64,7 +67,8 @@ def write(root: Path, search: dict[str, Any] | None) -> Path:
     for seed in (0, 1):
         for name, f1 in ((f"b{seed}", BASE[0]), (f"v{seed}", VANILLA_F1[seed])):
             pq.write_table(
-                pa.Table.from_pylist([row(0, f1, BASE[1], base_id=name)]), root / f"bases/{name}/rounds.parquet"
+                pa.Table.from_pylist([row(0, f1, BASE[1], base_id=name, seed=seed)]),
+                root / f"bases/{name}/rounds.parquet",
             )
             pq.write_table(predictions([1, 1, 1, 1], 0), root / f"bases/{name}/predictions.parquet")
     definition: dict[str, Any] = {"name": root.name, "arms": arms, "definition": {"search": search}, "test_reveals": 2}
