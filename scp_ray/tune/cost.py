@@ -6,6 +6,7 @@ Every number is a range: its ends are what the rates' ends give.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -153,28 +154,42 @@ def makespan(works: Sequence[tuple[str, float, tuple[str, ...]]], slots: Slots) 
     slots, the others against the trials'; a slot of the one kind is one of the other as far as both have so many.
     Infinite where a trial has no slot.
     """
-    if min(slots) < 1:
-        return float("inf")
-    needed = {base for _, _, requires in works for base in requires}
-    places = max(slots)
-    ended: dict[str, float] = {}
+    if min(slots) < 1 and works:
+        return math.inf
     known = {name for name, _, _ in works}
-    running: list[tuple[float, str]] = []
-    waiting, now = list(works), 0.0
-    while waiting or running:
-        trials = sum(name not in needed for _, name in running)
-        left = []
-        for name, seconds, requires in waiting:
-            ready = all(base in ended or base not in known for base in requires)
-            room = len(running) < places and (name in needed or trials < slots.trials)
-            if ready and room:
-                heapq.heappush(running, (now + seconds, name))
-                trials += name not in needed
-            else:
-                left.append((name, seconds, requires))
-        waiting = left
+    needed = {base for _, _, requires in works for base in requires}
+    missing = {place: known.intersection(requires) for place, (_, _, requires) in enumerate(works)}
+    waiting: dict[str, list[int]] = {name: [] for name in needed}
+    for place, bases in missing.items():
+        for base in bases:
+            waiting[base].append(place)
+    ready: dict[bool, list[int]] = {
+        True: [],
+        False: [],
+    }  # base models or not -> places in the order, the earliest first
+    for place, bases in missing.items():
+        if not bases:
+            ready[works[place][0] in needed].append(place)
+    running: list[tuple[float, int]] = []
+    trials, now = 0, 0.0
+    while True:
+        while place := _next(ready, room=max(slots) - len(running), trials=slots.trials - trials):
+            name, seconds, _ = works[place - 1]
+            heapq.heappush(running, (now + seconds, place - 1))
+            trials += name not in needed
         if not running:
-            break  # what is left needs what is not there
-        now, name = heapq.heappop(running)
-        ended[name] = now
-    return now
+            return now  # what is left needs what is not there
+        now, at = heapq.heappop(running)
+        trials -= works[at][0] not in needed
+        for later in waiting.get(works[at][0], []):
+            missing[later].discard(works[at][0])
+            if not missing[later]:
+                heapq.heappush(ready[works[later][0] in needed], later)
+
+
+def _next(ready: dict[bool, list[int]], *, room: int, trials: int) -> int:
+    """The place, counted from 1, of the earliest work that has a slot, taken out of ``ready``; 0 if there is none."""
+    able = [which for which in (True, False) if ready[which] and room > 0 and (which or trials > 0)]
+    if not able:
+        return 0
+    return heapq.heappop(ready[min(able, key=lambda which: ready[which][0])]) + 1

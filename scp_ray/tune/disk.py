@@ -35,18 +35,19 @@ def disk_of(ahead: Outlook) -> Disk:
     share = (1.0, 1.0)
     if ahead.searches and trials:
         share = tuple(ahead.configurations * seeds / len(trials) for seeds in ahead.seeds)  # type: ignore[assignment]
+    data_sets = list(dict.fromkeys(job.config.dataset for job in ahead.jobs))
+    counts = {data_set: Counts.of(data_set) for data_set in data_sets}  # reads the tables: once, not once a job
     weights, predictions = Range(0, 0), Range(0, 0)
     for jobs, (least, most) in ((bases, (1.0, 1.0)), (trials, share)):
         bytes_ = Plan(tuple(jobs), (), (), 0).weight_bytes()
         weights = weights.plus((LEFT * bytes_ * least, bytes_ * most))
-        rows = [_predictions(job) for job in jobs]
+        rows = [_predictions(job, counts[job.config.dataset]) for job in jobs]
         predictions = predictions.plus((sum(r.low for r in rows) * least, sum(r.high for r in rows) * most))
-    data_sets = dict.fromkeys(job.config.dataset for job in ahead.jobs)
     return Disk(weights, predictions, sum(data_set.bytes_to_store() for data_set in data_sets))
 
 
-def _predictions(job: Job) -> Range:
-    counts, logits = Counts.of(job.config.dataset), 2 * len(job.config.dataset.class_names)
+def _predictions(job: Job, counts: Counts) -> Range:
+    logits = 2 * len(job.config.dataset.class_names)
     rounds = 1 if job.trial is None else max(0, job.config.rounds - job.rounds_done)
     images = rounds * (counts.val + counts.test)
     return Range(images * (logits * LOGITS + ROW_BYTES[0]), images * (logits + ROW_BYTES[1]))
