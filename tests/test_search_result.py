@@ -33,7 +33,15 @@ SEARCH = {
 
 def row(index: int, f1: float, eodd: float, **more: Any) -> dict[str, Any]:
     fates = {f"val_fate_{gap}_{name}": 0.1 * index for gap in ("eodd",) for name in ("base", "vanilla")}
-    numbers = {"round": index, "val_f1": f1, "val_eodd": eodd, "val_n": 40, "num_classes": 2, "from_base": not index}
+    numbers = {
+        "round": index,
+        "val_f1": f1,
+        "val_eodd": eodd,
+        "val_n": 40,
+        "val_balanced_accuracy": 0.65,
+        "num_classes": 2,
+        "from_base": not index,
+    }
     return numbers | fates | {"stop_reason": "", "stopped": False} | more
 
 
@@ -210,6 +218,8 @@ def test_the_command_counts_looks_at_the_test_split(folder):
         False,
     ]
     assert "3 on the front, 1 more cannot be told from it" in shown.out
+    # of two classes a guesser on 40 images has 0.5 with a standard error of 0.079, and 0.65 is within two
+    assert shown.out.count("is at chance: balanced accuracy 0.650, guessing gives 0.500") == 4
 
 
 def test_test_numbers_are_refused_while_the_sweep_runs(folder):

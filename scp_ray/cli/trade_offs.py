@@ -16,7 +16,7 @@ def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
     """
     from scp_ray.report.search_files import write_revealed, write_search
     from scp_ray.report.search_result import NothingWholeError, search_result
-    from scp_ray.report.search_words import best_lines, front_table, plane_caption
+    from scp_ray.report.search_words import best_lines, chance_lines, front_table, plane_caption
 
     try:
         result = search_result(sweep)
@@ -28,7 +28,7 @@ def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
     if importance:
         shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
         lines.append(f"importance of the parameters (PED-ANOVA, shares of 1): {shares}")
-    lines += ["", plane_caption(sweep, result), ""]
+    lines += ["", plane_caption(sweep, result), "", *chance_lines(sweep)]
     tables = {"configurations": result.configurations, "best": result.best, "hypervolume": result.volumes}
     content: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
     content |= {"reference": result.reference, "left_out": result.left_out, "importance": importance}

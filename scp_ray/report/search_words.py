@@ -60,6 +60,21 @@ def front_table(result: SearchResult) -> pd.DataFrame:
     return shown
 
 
+def chance_lines(sweep: Sweep) -> list[str]:
+    """A warning for each base model whose round 0 guesses: what is read off it means nothing."""
+    lines = []
+    for row in sweep.bases.to_dict("records"):
+        chance = 1 / row["num_classes"]
+        doubt = 2 * (chance * (1 - chance) / row["val_n"]) ** 0.5  # two standard errors of a guesser's accuracy
+        if row["val_balanced_accuracy"] <= chance + doubt:
+            lines.append(
+                f"warning: the base model {row['method']}, seed {row['seed']}, is at chance: balanced accuracy "
+                f"{row['val_balanced_accuracy']:.3f}, guessing gives {chance:.3f}. A constant classifier has gap 0 and "
+                "no FATE: nothing that starts from it can be read as a trade-off."
+            )
+    return lines
+
+
 def best_lines(result: SearchResult) -> list[str]:
     """A line per constraint and objective."""
     titles = {part.name: part.title for part in result.objectives}
