@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -37,14 +39,17 @@ def proposals(search: SearchConfig, trials: Sequence[FrozenTrial]) -> Iterator[t
         scratch.sampler = _sampler(search.sampler if attempt < OWN_ATTEMPTS else "random", seed)
         trial = scratch.ask()
         settings = _suggested(search, trial)
-        yield settings, dict(scratch.trials[-1].system_attrs)
+        yield settings, dict(scratch.get_trials(deepcopy=False)[-1].system_attrs)
         scratch.tell(trial, state=TrialState.FAIL)
 
 
 def _sequence(search: SearchConfig, known: int) -> Iterator[tuple[Settings, dict[str, Any]]]:
     """The quasi-random sequence from its beginning: the points that are known already are repeats."""
     seed = derive_seed(search.seed, "sequence") % 2**32
-    scratch = optuna.create_study(sampler=QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+    scratch = optuna.create_study(sampler=sampler)
     everything = {dimension.key: distribution(dimension) for dimension in search.space}
     first = {dimension.key: in_optuna(dimension, dimension.middle()) for dimension in search.space}
     # the sequence's axes are those of the first trial

@@ -143,7 +143,7 @@ def fingerprint(config: SweepConfig) -> dict[str, Any]:
         dataset = {key: value for key, value in dataset.items() if key != "root"}
     parts = {
         "space": {each.key: [each.kind, each.low, each.high, each.log, each.choices] for each in search.space},
-        "objectives": {each.metric: each.direction for each in search.objectives},
+        "objectives": [[each.metric, each.direction] for each in search.objectives],  # their order is that of the values
         "constraints": [[each.metric, each.sign, each.factor, each.base] for each in search.constraints],
         "sampler": [search.sampler, search.seed],
         "replicates": [search.replicates.seeds, search.replicates.first, search.replicates.race],
