@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +23,11 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.planted_arms import METADATA, Arms, Table, planted, read_table
-from scp_ray.maths.paired import paired_differences
+from scp_ray.maths.paired import difference_of, fate_of, paired_differences, satterthwaite
 from scp_ray.maths.paired_bootstrap import METRICS, Answers, Units, observed_metrics, redrawn_metrics
-from scp_ray.maths.power import detectable_difference
+from scp_ray.maths.power import SHARED, detectable_difference
 
 CASES = {"none": {"better_by": 0.0, "gap": 0.0}, "planted": {"better_by": 0.05, "gap": 0.1}}
-TOLD = ("f1", "eodd", "excess_eodd", "fate_eodd")
 
 
 def main() -> None:
@@ -50,8 +48,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", help="coverage: 3,5,10; power: 5")
     parser.add_argument("--cases", default="none,planted")
     parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--draws", type=int, default=200, help="redrawn tables of each interval")
-    parser.add_argument("--permutations", type=int, default=50, help="for the floors of the excess gap; 0: none")
+    parser.add_argument("--draws", type=int, default=100, help="redrawn tables of each interval")
+    parser.add_argument("--permutations", type=int, default=30, help="for the floors of the excess gap; 0: none")
     parser.add_argument("--noise", type=float, default=0.02, help="standard deviation of accuracies over trainings")
     parser.add_argument("--seeds-agree", type=float, default=0.5)
     parser.add_argument("--formulas", action="store_true")
@@ -68,19 +66,66 @@ def _options() -> argparse.Namespace:
 
 
 def coverage(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Lines of every table, case and number of seeds."""
+    """Lines of every table, case, number of seeds and metric; fewer seeds are the first of the most."""
     for table in (read_table(name, options.metadata) for name in options.tables.split(",")):
         for case in options.cases.split(","):
             arms = replace(planted(table, **CASES[case]), seed_noise=options.noise, seeds_agree=options.seeds_agree)
-            for seeds in options.seeds:
-                about = {"what": "coverage", "table": table.name, "case": case, "seeds": seeds, "runs": options.runs}
-                started = time.perf_counter()
-                rng = np.random.default_rng([1, seeds, len(case), table.classes])
-                found = (_formulas if options.formulas else _covered)(arms, seeds, rng, options)
-                spent = round(time.perf_counter() - started, 1)
-                for name, values in found.items():
-                    yield {**about, "seeds_agree": options.seeds_agree, "noise": options.noise, "metric": name,
-                           **_summary(*values), "seconds": spent}  # fmt: skip
+            rng = np.random.default_rng([1, len(case), table.classes])
+            rows: dict[tuple[int, str, str], list[Any]] = {}
+            for _ in range(options.runs):
+                pairs, units = _drawn(arms, max(options.seeds), rng, options)
+                for seeds in options.seeds:
+                    for metric, (values, moved) in pairs.items():
+                        for way, row in _told(metric, values[:, :seeds], moved[:, :seeds], units, options).items():
+                            rows.setdefault((seeds, metric, way), []).append(row)
+            for (seeds, metric, way), found in rows.items():
+                yield {"what": "coverage", "table": table.name, "case": case, "seeds": seeds, "metric": metric,
+                       "way": way, "noise": options.noise, "seeds_agree": options.seeds_agree, "runs": options.runs,
+                       **_summary(*np.array(found).T)}  # fmt: skip
+
+
+def _drawn(arms: Arms, seeds: int, rng: np.random.Generator, options: argparse.Namespace) -> tuple[Any, Units]:
+    """Newly drawn predictions: by metric the arms' values (2, S) and redrawn differences (R, S)."""
+    table = arms.table
+    predictions = np.concatenate(arms.draw(seeds, rng))
+    seen = observed_metrics(table.label, table.group, predictions, num_classes=table.classes)
+    units = Units(table.label, table.group, table.unit, num_classes=table.classes)
+    drawn = redrawn_metrics(table.label, predictions, units, num_classes=table.classes, draws=options.draws, rng=rng)
+    # the second arm is FATE's baseline of both, as vanilla is in the tables
+    values = {name: seen[name].reshape(2, seeds)[[0, 1, 1, 1]] for name in METRICS}
+    moved = {name: drawn[name].reshape(-1, 2, seeds)[:, [0, 1, 1, 1]] for name in METRICS}
+    pairs = {name: (values[name][:2], moved[name][:, 0] - moved[name][:, 1]) for name in ("f1", "eodd")}
+    pairs["fate_eodd"] = fate_of(values, moved)
+    if options.permutations:
+        floors = _floors(table, units, predictions, options.permutations, rng)
+        pairs["excess_eodd"] = (values["eodd"][:2] - floors, pairs["eodd"][1])
+    return pairs, units
+
+
+def _floors(table: Table, units: Units, predictions: Any, permutations: int, rng: np.random.Generator) -> Any:
+    """(2, S) mean Eodd of each arm and seed with units permuted in their class."""
+    answers = Answers(table.label, predictions, units, num_classes=table.classes)
+    shuffled = np.argsort(units.cell // 2 + rng.random((permutations, len(units.cell))), axis=1)  # inside classes
+    group = (units.cell % 2)[shuffled]
+    weight = np.stack([group == 0, group == 1], axis=1).astype(float)
+    return answers.metrics(units.scaled(weight))["eodd"].mean(0).reshape(2, -1)
+
+
+def _told(metric: str, values: Any, moved: Any, units: Units, options: argparse.Namespace) -> dict[str, Any]:
+    """(difference, standard error, half the interval) as told, and by the other ways that were tried."""
+    told = difference_of(metric, values, moved, units=units)
+    found = {"told": (told.difference, told.standard_error, (told.high - told.low) / 2)}
+    seeds = told.seeds
+    if not options.formulas or seeds == 1:
+        return found
+    covariance = np.cov(moved, rowvar=False)
+    between = (values[0] - values[1]).var(ddof=1) / seeds
+    common = max(0.0, (covariance.sum() - covariance.trace()) / seeds / (seeds - 1))
+    for way, images in {"seeds alone": 0.0, "whole bootstrap": covariance.mean(), "common, one t": common}.items():
+        degrees = satterthwaite([between, images], [seeds - 1, units.degrees])
+        error = math.sqrt(between + images)
+        found[way] = (told.difference, error, student.ppf(0.975, degrees) * error)
+    return found
 
 
 def _summary(difference: Any, error: Any, half: Any) -> dict[str, float]:
@@ -97,76 +142,14 @@ def _summary(difference: Any, error: Any, half: Any) -> dict[str, float]:
     }
 
 
-def _covered(arms: Arms, seeds: int, rng: np.random.Generator, options: argparse.Namespace) -> dict[str, list[Any]]:
-    table, rows = arms.table, []
-    for run in range(options.runs):
-        first, second = arms.draw(seeds, rng)
-        given: dict[str, Any] = {"baseline_first": second, "baseline_second": second}
-        if options.permutations:
-            given["floors"] = {"eodd": _floors(table, np.concatenate([first, second]), options.permutations, rng)}
-        found = paired_differences(
-            table.label, table.group, first, second, num_classes=table.classes, unit=table.unit, draws=options.draws,
-            seed=run, **given,
-        )  # fmt: skip
-        rows.append([(x.difference, x.standard_error, (x.high - x.low) / 2) for x in found.values()])
-    return {name: list(np.array(rows)[:, i].T) for i, name in enumerate(found) if name in TOLD}
-
-
-def _floors(table: Table, predictions: Any, permutations: int, rng: np.random.Generator) -> Any:
-    """(2, S) mean Eodd of each arm and seed with units permuted in their class."""
-    units = Units(table.label, table.group, table.unit, num_classes=table.classes)
-    answers = Answers(table.label, predictions, units, num_classes=table.classes)
-    group = units.cell % 2
-    order = np.argsort(units.cell // 2 + rng.random((permutations, len(group))), axis=1)  # shuffled inside classes
-    moved = group[order]
-    weight = np.stack([moved == 0, moved == 1], axis=1).astype(float)
-    return answers.metrics(units._scaled(weight))["eodd"].mean(0).reshape(2, -1)
-
-
-def _formulas(arms: Arms, seeds: int, rng: np.random.Generator, options: argparse.Namespace) -> dict[str, list[Any]]:
-    """Other variances of the mean, on the same draws: (difference, error, half width) of each."""
-    table = arms.table
-    units = Units(table.label, table.group, table.unit, num_classes=table.classes)
-    rows: dict[str, list[Any]] = {}
-    for _ in range(options.runs):
-        both = np.concatenate(arms.draw(seeds, rng))
-        seen = observed_metrics(table.label, table.group, both, num_classes=table.classes)
-        drawn = redrawn_metrics(table.label, both, units, num_classes=table.classes, draws=options.draws, rng=rng)
-        for metric in ("f1", "eodd"):
-            by_seed = seen[metric][:seeds] - seen[metric][seeds:]
-            covariance = np.cov(drawn[metric][:, :seeds] - drawn[metric][:, seeds:], rowvar=False)
-            between, whole = by_seed.var(ddof=1) / seeds, covariance.mean()
-            own = covariance.trace() / seeds**2
-            common = max(0.0, (covariance.sum() - covariance.trace()) / seeds / (seeds - 1))
-            ways: dict[str, tuple[float, float, float]] = {
-                "seeds alone": (between, 0.0, seeds - 1),
-                "seeds + whole bootstrap": (between, whole, _degrees(between, whole, seeds, units)),
-                "seeds + common": (between, common, _degrees(between, common, seeds, units)),
-                "larger of seeds and own, + common": (
-                    max(between, own), common, _degrees(max(between, own), common, seeds, units)),
-            }  # fmt: skip
-            for name, (one, two, degrees) in ways.items():
-                error = math.sqrt(one + two)
-                half = student.ppf(0.975, degrees) * error
-                rows.setdefault(f"{metric}: {name}", []).append((by_seed.mean(), error, half))
-            half = math.sqrt(between * student.ppf(0.975, seeds - 1) ** 2 + common * 1.96**2)
-            rows.setdefault(f"{metric}: seeds + common, each its own t", []).append(
-                (by_seed.mean(), math.sqrt(between + common), half)
-            )
-    return {name: list(np.array(values).T) for name, values in rows.items()}
-
-
-def _degrees(one: float, two: float, seeds: int, units: Units) -> float:
-    return (one + two) ** 2 / (one**2 / (seeds - 1) + two**2 / units.degrees)
-
-
 # -- power ---------------------------------------------------------------------------------------------------------
 
 
 def power(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A line for each table, number of seeds and metric: how often the promised difference is found."""
     for table in (read_table(name, options.metadata) for name in options.tables.split(",")):
-        fair = replace(planted(table, better_by=0.0, gap=0.0, uneven=0.0), seed_noise=options.noise)
+        fair = planted(table, better_by=0.0, gap=0.0, uneven=0.0)
+        fair = replace(fair, seed_noise=options.noise, seeds_agree=math.sqrt(SHARED))  # as the power assumes
         rng = np.random.default_rng([2, table.classes])
         noise, agreement, accuracy = _seed_sd(fair, rng), _agreement(fair, rng), float(fair.right.mean())
         for seeds in options.seeds:

@@ -46,9 +46,10 @@ def read_table(name: str, folder: Path = METADATA) -> Table:
 class Arms:
     """Probabilities of a right answer (2 arms, K, 2 groups), and what answers have in common.
 
-    A share ``arms_agree`` of the images is answered by both arms of a seed from the same draw, ``seeds_agree`` of an
-    arm's draws are those of all its seeds, and ``unit_agrees`` of the images of a unit share theirs. A training moves
-    each arm's accuracy in each group by a normal amount of standard deviation ``seed_noise``.
+    A share ``arms_agree`` of the images is answered by both arms of a seed from the same draw; each seed takes the
+    draw that is common to all seeds for a share ``seeds_agree``, so that two do for its square; ``unit_agrees`` of the
+    images of a unit share theirs. A training moves each arm's accuracy in each group by a normal amount of standard
+    deviation ``seed_noise``.
     """
 
     table: Table

@@ -27,8 +27,8 @@ MODES = ("file", "server", "dead", "killed", "stopped", "500", "slow")
 SILENT = """
 import sys
 from unittest.mock import MagicMock
-import scp_ray.tracking.background as background
-background.Background = MagicMock()
+import scp_ray.tracking.apart as apart
+apart.Apart = MagicMock()
 from scp_ray.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -102,7 +102,7 @@ def space(epochs: int) -> dict[str, Any]:
     trial["train"] = {"epochs": 2, "batch_size": 16, "lr": 0.02}
     trial["fine_tune"] = {"epochs": epochs, "batch_size": 16, "lr": 0.01}
     resources = {"cpus_per_trial": 1, "device": "cpu"}
-    return {"name": "benchmark", "trial": trial, "grid": {"pr_c": [0.1, 0.2, 0.3, 0.4]}, "seeds": [0]} | {
+    return {"name": "benchmark", "trial": trial, "grid": {"pr_c": [0.1, 0.15, 0.2, 0.3]}, "seeds": [0]} | {
         "resources": resources
     }
 

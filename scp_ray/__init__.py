@@ -18,6 +18,7 @@ _HOME = {
     "FairnessReport": "maths.report",
     "Learner": "parts",
     "Method": "methods.base",
+    "NoiseFloor": "maths.uncertainty",
     "PrunePlan": "loop.rounds",
     "Round": "parts",
     "ScpError": "errors",
@@ -31,6 +32,7 @@ _HOME = {
     "fate": "maths.fate",
     "load_sweep": "ledger.load",
     "lowest_channels": "maths.channels",
+    "noise_floor": "maths.uncertainty",
     "prune_for_fairness": "loop.prune",
     "prune_rounds": "loop.rounds",
     "run_trial": "trial",
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from scp_ray.maths.report import FairnessReport as FairnessReport
     from scp_ray.maths.report import fairness_report as fairness_report
     from scp_ray.maths.snnl import snnl_scores as snnl_scores
+    from scp_ray.maths.uncertainty import NoiseFloor as NoiseFloor
+    from scp_ray.maths.uncertainty import noise_floor as noise_floor
     from scp_ray.methods.base import Method as Method
     from scp_ray.parts import Batch as Batch
     from scp_ray.parts import FairnessData as FairnessData

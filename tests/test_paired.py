@@ -8,7 +8,15 @@ from scipy import stats
 
 from scp_ray.errors import ScpError
 from scp_ray.maths.fate import fate
-from scp_ray.maths.paired import gap_note, higher_is_better, holm, paired_differences, satterthwaite, verdict
+from scp_ray.maths.paired import (
+    gap_note,
+    half_width,
+    higher_is_better,
+    holm,
+    paired_differences,
+    satterthwaite,
+    verdict,
+)
 from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.report import fairness_report
 
@@ -45,18 +53,15 @@ def test_the_interval_is_a_t_interval_where_images_make_no_noise():
 
 
 def test_the_images_share_is_that_of_a_binomial():
-    """Eopp1 is half of |TPR 0.5 - 1| of class 0, all else is right; 40 images a cell, so weights of 20.
-
-    Class 0: 20 d^2 = 5, and 20 v = 0.75 x 0.25 x 80 / 79 = 0.18987 in the first arm; means over arms 2.5 and 0.094937.
-    t = (2.5 - 0.094937) / 40 = 0.060127, and 0.094937 / (0.094937 + 20 t) = 0.073171 is drawn from the class, right in
-    0.75. Group 0 is right in 0.518293 of its draws then, group 1 in 0.981707.
+    """Eopp1 is half of |TPR 0.5 - 1| of class 0, all else is right. Its cells of 40 draw with probability 2 / 40 from
+    the whole class, right in 0.75: group 0 is right in 0.5125 of its draws then, group 1 in 0.9875.
     """
     label, group = np.repeat([0, 1, 0, 1], 40), np.repeat([0, 0, 1, 1], 40)
     first = np.where((np.arange(160) < 40) & (np.arange(160) % 2 == 0), 1, label)
-    found = paired_differences(label, group, first[None], label[None], num_classes=2, draws=20_000)["eopp1"]
+    found = paired_differences(label, group, first[None], label[None], num_classes=2, draws=10_000)["eopp1"]
     assert found.difference == pytest.approx(0.25)
-    variance = (0.518293 * 0.481707 + 0.981707 * 0.018293) / 40
-    assert found.standard_error == pytest.approx(math.sqrt(variance) / 2, rel=0.02)
+    variance = (0.5125 * 0.4875 + 0.9875 * 0.0125) / 40
+    assert found.standard_error == pytest.approx(math.sqrt(variance) / 2, rel=0.03)
 
 
 def test_what_images_do_to_all_seeds_alike_does_not_average_out():
@@ -97,7 +102,7 @@ def test_every_cell_keeps_its_images_whatever_units_are_drawn():
     rng = np.random.default_rng(3)
     label, group, unit = rng.integers(4, size=200), rng.integers(2, size=200), rng.integers(70, size=200)
     units = Units(label, group, unit, num_classes=4)
-    weight = units.weights(50, np.full(8, 0.3), rng)
+    weight = units.weights(50, rng)
     of_class = np.eye(4)[units.cell // 2]
     images = np.einsum("rgu,u,uc->rcg", weight, units.size, of_class)
     assert np.allclose(images, np.bincount(label * 2 + group, minlength=8).reshape(4, 2))
@@ -110,8 +115,8 @@ def test_a_cell_of_one_image_is_not_without_noise():
     label, group = np.repeat([0, 0, 1, 1], [10, 1, 10, 10]), np.repeat([0, 1, 0, 1], [10, 1, 10, 10])
     first = np.where(np.arange(31) < 2, 1, label)
     found = paired_differences(label, group, first[None], label[None], num_classes=2, draws=4000)["eopp1"]
-    # Half of |TPR_0 - TPR_1|. 0.2^2 is less than noise makes, so all is drawn from the class, right in 9 of 11.
-    right = 9 / 11
+    # Half of |TPR_0 - TPR_1|. The one image is drawn from its class, right in 9 of 11; of the ten 2 / 10 are too
+    right = 0.8 * 0.8 + 0.2 * 9 / 11
     between = 9 / 11 * 2 / 11 * (right - (1 - right)) ** 2  # TPR_1 is 1 or 0, the gap 1 - TPR_0 or TPR_0
     assert found.standard_error == pytest.approx(math.sqrt(between + right * (1 - right) / 10) / 2, rel=0.03)
 
@@ -181,6 +186,25 @@ def test_a_group_without_images_leaves_nothing_to_say():
         assert math.isnan(found[name].difference)
         assert math.isnan(found[name].p_value)
         assert verdict(found[name].difference, found[name].p_value, higher_is_better=True, seeds=3).startswith("not")
+
+
+def test_every_variance_has_its_own_quantile():
+    """t(97.5 %) is 4.302653 with 2 degrees of freedom and 1.959964 with endless ones."""
+    assert half_width([0.04, 0.09], [2, 1e9], 0.05) == pytest.approx(math.hypot(0.2 * 4.302653, 0.3 * 1.959964))
+    assert half_width([0.04, 0.0], [2, 5], 0.05) == pytest.approx(0.2 * 4.302653)
+
+
+def test_p_is_the_level_whose_interval_ends_at_zero():
+    label, group, first, second = table(seed=13, right=(0.8, 0.6))
+    found = paired_differences(label, group, first, second, num_classes=3)["f1"]
+    by_seed = np.subtract(
+        *[[fairness_report(label, row, group, num_classes=3).f1_mean for row in arm] for arm in (first, second)]
+    )
+    seeds = by_seed.var(ddof=1) / 3
+    quantiles = stats.t.ppf(1 - found.p_value / 2, [2, 394])
+    both = np.sqrt([seeds, found.standard_error**2 - seeds])
+    assert found.difference == pytest.approx(math.hypot(*(quantiles * both)), rel=1e-6)
+    assert found.low == pytest.approx(found.difference - math.hypot(*(stats.t.ppf(0.975, [2, 394]) * both)))
 
 
 def test_satterthwaite_is_welchs():

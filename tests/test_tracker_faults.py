@@ -19,13 +19,13 @@ from miniature import same_ledgers
 from mlflow_server import Proxy, Server, free_port
 from trackers import SWEEP, begun, content, going_on, make_ledger
 
-from scp_ray.cli.sweep import _trackers, tracking_uri
 from scp_ray.errors import TrackingError
 from scp_ray.ledger import Ledger, Sweep
 from scp_ray.ledger import live as live_database
 from scp_ray.tracking.background import Background
 from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tracking.replay import replay
+from scp_ray.tracking.where import trackers, tracking_uri
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_what_was_told_and_is_not_yet_copied_outlives_an_error(
     if by == "track":
         replay(Sweep(sweep), tracking_uri(sweep.root))
     else:
-        background = Background(_trackers(sweep), sweep, "", lambda line: None)
+        background = Background(trackers(sweep), sweep, "", lambda line: None)
         background.open(sweep.definition())
         wait_for(lambda: background.idle)
         background.close()

@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger import load_sweep
     from scp_ray.ledger.reveals import count_reveal
     from scp_ray.report.arms import find_arm
-    from scp_ray.report.compare import compare, format_comparison
+    from scp_ray.report.compare import compare
+    from scp_ray.report.compare_text import format_comparison
 
     sweep = load_sweep(options.dir)
     first, second = (find_arm(sweep, asked) for asked in (options.first, options.second))

@@ -13,7 +13,7 @@ from scp_ray.cli.spaces import command_line
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig
-    from scp_ray.ledger import Ledger
+    from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
     from scp_ray.tune.search_sweep import Standing
 
@@ -30,8 +30,8 @@ def dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) ->
 
 def search(options: argparse.Namespace, config: SweepConfig, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
     """Run it and report; ``arms`` are its start points."""
-    from scp_ray.cli.sweep import tell_outcome, trackers
-    from scp_ray.tracking.background import Background
+    from scp_ray.cli.sweep import tell_outcome
+    from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
     from scp_ray.tune.search_sweep import run_search, standing
     from scp_ray.tune.space import Plan
@@ -40,7 +40,7 @@ def search(options: argparse.Namespace, config: SweepConfig, arms: list[Arm], le
     _tell_standing(config, before)
     arms[0].trials[0].config.backbone.check_weights()
     console, fill = Console(Plan((), (), (), 0)), shlex.join(["scp-ray", "track", str(ledger.root)])
-    sinks = [console, Background(trackers(ledger), ledger, fill, console.note)]
+    sinks: list[Sink] = [console, Apart(ledger, fill, console.note)]
     rerun = command_line(options, "sweep", "--retry-failed")
     outcome = run_search(
         config,

@@ -6,11 +6,8 @@ Running the same command again does nothing, goes on after an interruption, or r
 from __future__ import annotations
 
 import argparse
-import functools
-import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +20,7 @@ if TYPE_CHECKING:
     from scp_ray.config import Arm
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
-    from scp_ray.ledger.live import LiveDatabase
     from scp_ray.places import AnyPath
-    from scp_ray.tracking.background import Tracker
     from scp_ray.tune.space import Plan
 
 
@@ -95,7 +90,7 @@ def _positive(text: str) -> float:
 
 
 def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
-    from scp_ray.tracking.background import Background
+    from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
     from scp_ray.tune.space import plan_jobs
     from scp_ray.tune.sweep import run_sweep
@@ -108,7 +103,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
         backbone.check_weights()
     if plan.to_do:
         console, fill = Console(plan), shlex.join(["scp-ray", "track", str(ledger.root)])
-        sinks = [console, Background(trackers(ledger), ledger, fill, console.note)]
+        sinks = [console, Apart(ledger, fill, console.note)]
     outcome = run_sweep(
         config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address, wait_s=options.wait
     )
@@ -123,31 +118,6 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
     if outcome.interrupted:
         return signals.EXIT_CODE
     return 1 if outcome.failures else 0
-
-
-def trackers(ledger: Ledger) -> Callable[[], Tracker]:
-    """Makes a tracker, and another one after each error; all of one database, where that stands in for DIR's."""
-    from scp_ray.tracking.copied import stand_in, with_copies
-
-    @functools.cache
-    def place() -> tuple[str, LiveDatabase | None]:
-        uri = tracking_uri(ledger.root)
-        return uri, stand_in(uri, ledger)
-
-    def make() -> Tracker:
-        from scp_ray.tracking.mlflow import MLflowRuns
-
-        uri, database = place()
-        return with_copies(MLflowRuns(uri, ledger.root), database)
-
-    return make
-
-
-def tracking_uri(root: AnyPath) -> str:
-    """MLFLOW_TRACKING_URI where it is set, else an SQLite file in the sweep's folder or in place of it."""
-    from scp_ray.ledger.live import live_path
-
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{live_path(root, 'mlflow.db')}"
 
 
 def _plan_summary(plan: Plan, root: AnyPath) -> dict[str, Any]:

@@ -13,11 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Bring the tracker to what the ledger holds, as the sweep's only driver: a running one tells it by itself."""
-    from scp_ray.cli.sweep import tracking_uri
     from scp_ray.ledger import load_sweep
     from scp_ray.ledger.lease import lease_on
     from scp_ray.tracking.replay import replay
     from scp_ray.tracking.secrets import redacted
+    from scp_ray.tracking.where import tracking_uri
 
     sweep = load_sweep(options.dir)
     root = sweep.ledger.root

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.optimize import brentq
+from scipy.special import stdtrit
 
 from scp_ray.errors import ScpError
 from scp_ray.maths.gaps import GAPS
@@ -16,6 +17,7 @@ from scp_ray.maths.paired_bootstrap import METRICS, Units, observed_metrics, red
 from scp_ray.maths.rates import Floats, Ints
 
 LEVEL = 0.95
+_SMALLEST_P = 1e-15  # below it, t quantiles are no more than rounding
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class PairedDifference:
     """First arm minus second, of one metric: the mean over seeds with its 95 % interval and two-sided p-value.
 
     ``first`` and ``second`` are the arms' means over seeds; ``seeds`` and ``units`` how many of each there were.
+    ``degrees`` are Satterthwaite's of the standard error; not those of the interval, see ``paired_differences``.
     The estimand is the expected difference of newly trained pairs on images of this table's class x group counts;
     with one seed, that of this one pair.
     """
@@ -59,11 +62,14 @@ def paired_differences(
     With D_s the difference of the two predictions of seed s, and C the covariance (S, S) of the D_s over redrawn
     images (the same for all predictions, see ``paired_bootstrap``),
 
-        variance of the mean = var_s(D_s) / S + the mean of C off its diagonal, no less than 0,
+        variance of the mean = v_seeds + v_images,  v_seeds = var_s(D_s) / S,  v_images = mean of C off its diagonal
 
-    and t has Satterthwaite's degrees of freedom. var_s(D_s) holds the seeds' noise and what images do to one seed
-    alone; left out is what they do to all seeds alike, which is the covariance. The whole bootstrap variance of the
-    mean in its place would count the first share of the images twice. One seed: C itself, and no seed variance.
+    (no less than 0). var_s(D_s) holds the seeds' noise and what images do to one seed alone; left out is what they do
+    to all seeds alike, which is the covariance: the whole bootstrap variance of the mean would count the images' first
+    share twice. Half the interval is the root of v_seeds t^2 + v_images u^2, with t and u the quantiles of S - 1
+    degrees and of those of the images (Banerjee 1961): one t with Satterthwaite's degrees covers too little at three
+    seeds, where v_seeds may be small by chance and the degrees then large. p is the level whose interval ends at 0.
+    One seed: C itself, and no seed variance.
 
     Args:
         label, group: (N,) classes and codes 0 and 1.
@@ -95,12 +101,12 @@ def paired_differences(
     moved = {name: drawn[name].reshape(draws, -1, seeds) for name in METRICS}
     pairs = {name: (values[name][:2], moved[name][:, 0] - moved[name][:, 1]) for name in METRICS}
     if len(arms) == 4:
-        pairs["fate_eodd"] = _fate(values, moved)
+        pairs["fate_eodd"] = fate_of(values, moved)
     for gap, known in (floors or {}).items():
         if gap not in GAPS or np.shape(known) != (2, seeds):
             raise ScpError(f"floors[{gap!r}] must be (2, {seeds}) means of one of {', '.join(GAPS)}.")
         pairs[f"excess_{gap}"] = (values[gap][:2] - np.asarray(known, dtype=float), pairs[gap][1])
-    return {name: _difference(name, *pair, units=units) for name, pair in pairs.items()}
+    return {name: difference_of(name, *pair, units=units) for name, pair in pairs.items()}
 
 
 def satterthwaite(variances: Sequence[float], degrees: Sequence[float]) -> float:
@@ -166,7 +172,7 @@ def _arms(*predictions: Any, images: int) -> list[Ints]:
     return arms
 
 
-def _fate(values: dict[str, Floats], moved: dict[str, Floats]) -> tuple[Floats, Floats]:
+def fate_of(values: dict[str, Floats], moved: dict[str, Floats]) -> tuple[Floats, Floats]:
     """FATE of both arms, (2, S), and the redrawn differences (R, S), to first order around the observed values.
 
     A redrawn gap is larger than the observed one on average (it is an absolute value), and a ratio of two such would
@@ -180,8 +186,8 @@ def _fate(values: dict[str, Floats], moved: dict[str, Floats]) -> tuple[Floats, 
     return fate, slopes[:, 0] - slopes[:, 1]
 
 
-def _difference(metric: str, arms: Floats, moved: Floats, *, units: Units) -> PairedDifference:
-    """Of an arm's values (2, S) and the redrawn differences (R, S)."""
+def difference_of(metric: str, arms: Floats, moved: Floats, *, units: Units) -> PairedDifference:
+    """Of the arms' values (2, S) and their redrawn differences (R, S); see ``paired_differences``."""
     by_seed = arms[0] - arms[1]
     seeds, difference = len(by_seed), float(by_seed.mean())
     common = np.atleast_2d(np.cov(moved, rowvar=False))
@@ -190,20 +196,34 @@ def _difference(metric: str, arms: Floats, moved: Floats, *, units: Units) -> Pa
         images = max(0.0, float(common.sum() - common.trace()) / (seeds * (seeds - 1)))
     else:
         between, images = 0.0, float(common[0, 0])
-    error = math.sqrt(between + images)
-    degrees = satterthwaite([between, images], [max(1, seeds - 1), units.degrees])
-    half, p = _student(difference, error, degrees)
+    variances, freedom = [between, images], [float(max(1, seeds - 1)), units.degrees]
+    half, p = _interval(difference, variances, freedom)
     return PairedDifference(
         metric=metric, first=float(arms[0].mean()), second=float(arms[1].mean()), difference=difference,
-        standard_error=error, degrees=degrees, low=difference - half, high=difference + half, p_value=p,
-        seeds=seeds, units=units.count,
+        standard_error=math.sqrt(between + images), degrees=satterthwaite(variances, freedom),
+        low=difference - half, high=difference + half, p_value=p, seeds=seeds, units=units.count,
     )  # fmt: skip
 
 
-def _student(difference: float, error: float, degrees: float) -> tuple[float, float]:
+def half_width(variances: Sequence[float], degrees: Sequence[float], level: float) -> float:
+    """Of a two-sided interval that misses with probability ``level`` at most; each variance has its own t quantile.
+
+    Source: Banerjee, Sankhya 23 (1961). Exact where only one variance is not 0.
+    """
+    return math.sqrt(sum(v * float(stdtrit(d, level / 2)) ** 2 for v, d in zip(variances, degrees, strict=True)))
+
+
+def _interval(difference: float, variances: Sequence[float], degrees: Sequence[float]) -> tuple[float, float]:
     """Half the width of the interval, and the two-sided p-value."""
-    if math.isnan(difference) or math.isnan(error):
+    total = sum(variances)
+    if math.isnan(difference) or math.isnan(total):
         return math.nan, math.nan
-    if error == 0:  # no noise of any kind was seen
-        return 0.0, 1.0 if difference == 0 else 0.0
-    return float(stdtrit(degrees, (1 + LEVEL) / 2)) * error, float(2 * stdtr(degrees, -abs(difference) / error))
+    if difference == 0 or total == 0:  # no noise of any kind was seen, or nothing but noise
+        return half_width(variances, degrees, 1 - LEVEL), float(difference == 0)
+
+    def beyond(logarithm: float) -> float:
+        return half_width(variances, degrees, math.exp(logarithm)) - abs(difference)
+
+    least = math.log(_SMALLEST_P)
+    p = _SMALLEST_P if beyond(least) < 0 else math.exp(brentq(beyond, least, 0.0))
+    return half_width(variances, degrees, 1 - LEVEL), p

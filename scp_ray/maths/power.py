@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import nctdtr, stdtrit
+from scipy.special import gammaincinv, ndtr
 
 from scp_ray.errors import ScpError
-from scp_ray.maths.paired import satterthwaite
+from scp_ray.maths.paired import half_width
 from scp_ray.maths.paired_bootstrap import Units, observed_metrics
 from scp_ray.maths.planted_pairs import image_variance, planted_pairs
-from scp_ray.maths.rates import Ints
+from scp_ray.maths.rates import Floats, Ints
 
 Range = tuple[float, float]
 METRICS = ("f1", "eodd", "fate")
 AROUND = 0.1  # how far accuracy and agreement may lie from what is assumed
 SHARED = 0.5  # share of the images' noise in a difference that all seeds have in common
+_NODES = 2000
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def detectable_difference(
     """The smallest F1, Eodd and FATE differences that ``seeds`` trainings of an arm and the baseline detect.
 
     Arms that are equally good in both groups are invented on this table (see ``planted_pairs``), which gives the
-    images' share of the variance of ``paired_differences``; the power is that of its t test (noncentral t). The range
+    images' share of the variance of ``paired_differences``; the power is that of its test. The range
     is that over accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95.
 
     Args:
@@ -138,19 +139,25 @@ def smallest_difference(
         between, images = (seed_sd**2 + own) / seeds, common
     else:  # of this one pair of trainings
         between, images = 0.0, common + own
+    freedom = [float(max(1, seeds - 1)), degrees]
     error = math.sqrt(between + images)
     if error == 0:
         return 0.0
-    freedom = min(satterthwaite([between, images], [max(1, seeds - 1), degrees]), 1e6)
-    critical = float(stdtrit(freedom, 1 - level / 2))
+    # half widths of intervals over the seeds' variance, which is chi-squared; that of the images is as good as known
+    share = (np.arange(_NODES) + 0.5) / _NODES
+    drawn = gammaincinv(freedom[0] / 2, share) * 2 / freedom[0]
+    halves = _halves(between * drawn, images, freedom, level)
 
-    def missed(shift: float) -> float:  # found the wrong way round is not found
-        return 1 - float(nctdtr(freedom, shift, critical)) - power
+    def short(difference: float) -> float:  # found the wrong way round is not found
+        return float(ndtr((difference - halves) / error).mean()) - power
 
-    top = critical + 10.0
-    while missed(top) < 0:
-        top *= 2
-    return float(brentq(missed, 0.0, top)) * error
+    return float(brentq(short, 0.0, halves[-1] + 10 * error))
+
+
+def _halves(between: Floats, images: float, degrees: Sequence[float], level: float) -> Floats:
+    seeds, rest = (half_width([1.0], [d], level) ** 2 for d in degrees)
+    halves: Floats = np.sqrt(between * seeds + images * rest)
+    return halves
 
 
 def with_seeds(found: Detectable, seeds: int) -> Detectable:

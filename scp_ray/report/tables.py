@@ -98,9 +98,10 @@ def notes(table: pd.DataFrame) -> list[str]:
     ]
     within = table[(table["round"] == 0) & (table["base_within_floor"] > 0)]
     if len(within):
+        some, seeds = within["base_within_floor"].max(), within["seeds"].max()
         said.append(
-            f"*: in {within['base_within_floor'].max():.0f} of {within['seeds'].max():.0f} seeds the base model's Eodd is "
-            "within its noise floor: FATE divides by what chance alone would show, and has no interval there."
+            f"*: the base model's Eodd is within its noise floor in {some:.0f} of {seeds:.0f} seeds: FATE divides by "
+            "what chance alone would show, and has no interval there."
         )
     if table["eodd_floor"].isna().any():
         said.append("-: no evidence; the predictions are gone, or the attribute has more than two groups.")
@@ -113,14 +114,14 @@ def caption(sweep: Sweep, *, bands: bool = False) -> str:
     seeds = sorted({int(seed) for seed in sweep.trials["seed"]})
     rules = sorted({arm["config"]["select"] for arm in sweep.definition["arms"]})
     floor = (
-        "shaded: where FATE would lie in 95 of 100 cases were the model fair (noise floor; means over seeds). "
+        "shaded: where FATE would lie in 95 of 100 cases were the model fair (noise floor; means over seeds); "
         if bands
-        else "no noise floor is drawn. "
+        else "no noise floor is drawn; "
     )
     return (
         f"Validation split, n = {', '.join(map(str, images))} images; seeds {', '.join(map(str, seeds))}; "
         "FATE of Eodd against each trial's own round 0 (higher is better); lines: means over seeds, bars: ± 1 "
         f"standard deviation, dots: single seeds; {floor}"
-        f"Selection rule: {', '.join(rules)} (all rounds are shown). "
+        f"selection rule: {', '.join(rules)} (all rounds are shown). "
         "Whether two arms differ is for scp-ray compare to say, not for this figure."
     )

@@ -24,6 +24,11 @@ CLOSE_SHARE, CLOSE_LEAST_S, CLOSE_MOST_S = 0.03, 2.0, 5.0
 LONGEST_PAUSE_S = 60.0
 
 
+def patience(took_s: float) -> float:
+    """How long the end of a sweep waits for its tracker: 3 % of what the sweep took, but 2 to 5 s."""
+    return min(max(CLOSE_SHARE * took_s, CLOSE_LEAST_S), CLOSE_MOST_S)
+
+
 class Tracker(Protocol):
     """What the thread talks to; see ``scp_ray.tracking.mlflow``. Any call may raise or hang."""
 
@@ -84,13 +89,12 @@ class Background:
         self._failures[failure["id"]] = _short(failure)
         self._mark(failure["id"])
 
-    def close(self) -> None:
-        """Wait for what is pending, for 3 % of the time since ``open`` but 2 to 5 s; say what is missing then."""
+    def close(self, within_s: float | None = None) -> None:
+        """Wait for what is pending, so long or ``patience`` of the time since ``open``; say what is missing then."""
         with self._news:
             self._closing = True
             self._news.notify()
-        took = time.monotonic() - self._opened_at
-        self._through.wait(min(max(CLOSE_SHARE * took, CLOSE_LEAST_S), CLOSE_MOST_S))
+        self._through.wait(patience(time.monotonic() - self._opened_at) if within_s is None else within_s)
         with self._news:
             self._given_up = True  # the thread may hang in a request: it takes nothing new, and dies with the process
             missing = len(self._stale.keys() | self._going_on)

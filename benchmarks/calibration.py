@@ -1,0 +1,175 @@
+"""Do noise floors and intervals keep what they promise? Planted classifiers on the published test tables.
+
+    python -m benchmarks.calibration                     # 2,000 simulations a row: about half an hour on one core
+    python -m benchmarks.calibration --simulations 100 --only coverage
+    python -m benchmarks.calibration --figure docs/evidence-calibration.png --out calibration.json
+
+Three questions, a JSON line each time. ``floor``: the mean of the permutation null over 60 fair classifiers that are
+right in 54 %.
+``fair``: how often a fair classifier is called unfair at p <= 0.05, errors independent or common to a lesion.
+``coverage``: how often the 95 % intervals of F1 and Eodd hold the expected value on this table, at planted gaps.
+Answers are drawn without images: right with the planted probability, else a label drawn from the table's labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.planted_arms import ACCURACY, Table, read_table
+from scp_ray.maths.paired_bootstrap import observed_metrics
+from scp_ray.maths.uncertainty import evidence, noise_floor
+
+GAPS = (0.0, 0.1, 0.4)  # true positive rate of group 0 minus that of group 1, in every class
+TRUTHS = 4000  # simulations that an expected value is the mean of
+UNIT_AGREES = 0.8  # share of a lesion's images that are answered from one draw
+
+
+def main() -> None:
+    """Ask what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=2000)
+    parser.add_argument("--draws", type=int, default=200, help="permutations, and bootstrap draws, of each")
+    parser.add_argument("--only", choices=("floor", "fair", "coverage"))
+    parser.add_argument("--out", type=Path, help="a JSON file of all rows")
+    parser.add_argument("--figure", type=Path, help="a PNG of the coverage")
+    options = parser.parse_args()
+    questions = {"floor": floor, "fair": fair, "coverage": coverage}
+    rows = []
+    for name, ask in questions.items():
+        if options.only in (None, name):
+            for row in ask(options.simulations, options.draws):
+                rows.append({"question": name} | row)
+                print(json.dumps(rows[-1]), flush=True)
+    if options.out:
+        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.figure:
+        draw([row for row in rows if row["question"] == "coverage"], options.figure)
+
+
+def answers(table: Table, gap: float, correlated: bool, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(N,) predictions of a classifier whose groups' true positive rates lie ``gap`` apart in every class."""
+    count = len(table.label)
+    rate = np.clip(ACCURACY[table.name] + gap / 2 * np.where(table.group == 0, 1, -1), 0.02, 0.98)
+    luck, wrong = rng.random(count), rng.integers(0, count, count)
+    if correlated:  # images of a lesion share their draws
+        common = rng.random(count) < UNIT_AGREES
+        units = int(table.unit.max()) + 1
+        luck = np.where(common, rng.random(units)[table.unit], luck)
+        wrong = np.where(common, rng.integers(0, count, units)[table.unit], wrong)
+    return np.where(luck < rate, table.label, table.label[wrong])
+
+
+def floor(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
+    """The null's mean on the Fitzpatrick-17k table, over 60 classifiers."""
+    table, rng = read_table("fitzpatrick"), np.random.default_rng(0)
+    means = []
+    for _ in range(60):
+        said = answers(table, 0.0, False, rng)
+        means.append(noise_floor(table.label, said, table.group, num_classes=table.classes, permutations=300).mean)
+    yield {"table": table.name, "classifiers": 60, "permutations": 300, "mean": round(float(np.mean(means)), 4)}
+
+
+def fair(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
+    """Fair classifiers that are called unfair, by what is permuted."""
+    for name, correlated, by in (
+        ("fitzpatrick", False, "image"),
+        ("isic", False, "lesion"),
+        ("isic", True, "lesion"),
+        ("isic", True, "image"),
+    ):
+        table, rng = read_table(name), np.random.default_rng(1)
+        unit = table.unit if by == "lesion" else None
+        called = 0
+        for index in range(simulations):
+            said = answers(table, 0.0, correlated, rng)
+            found = noise_floor(
+                table.label, said, table.group, num_classes=table.classes, unit=unit, permutations=draws - 1, seed=index
+            )
+            called += found.p_value <= 0.05
+        errors = "common to a lesion" if correlated else "independent"
+        row = {"table": name, "errors": errors, "permuted": by, "simulations": simulations}
+        yield row | share("called_unfair", called, simulations)
+
+
+def coverage(simulations: int, draws: int) -> Iterator[dict[str, Any]]:
+    """Intervals that hold the expected value."""
+    for name in ("fitzpatrick", "isic"):
+        table = read_table(name)
+        for gap in GAPS:
+            for correlated in (False, True) if name == "isic" else (False,):
+                yield from _coverage(table, gap, correlated, simulations, draws)
+
+
+def _coverage(table: Table, gap: float, correlated: bool, simulations: int, draws: int) -> Iterator[dict[str, Any]]:
+    rng = np.random.default_rng(2)
+    many = np.stack([answers(table, gap, correlated, rng) for _ in range(TRUTHS)])
+    parts = [
+        observed_metrics(table.label, table.group, part, num_classes=table.classes) for part in np.array_split(many, 40)
+    ]
+    spread = {name: np.concatenate([part[name] for part in parts]) for name in ("f1", "eodd")}
+    held, errors = dict.fromkeys(spread, 0), dict.fromkeys(spread, 0.0)
+    for index in range(simulations):
+        said = answers(table, gap, correlated, rng)
+        found = evidence(
+            table.label, said, table.group, num_classes=table.classes, unit=table.unit, permutations=100, draws=draws,
+            seed=index,
+        )  # fmt: skip
+        for each in found:
+            if each.metric in held:
+                held[each.metric] += each.low <= spread[each.metric].mean() <= each.high
+                errors[each.metric] += each.standard_error / simulations
+    for metric, values in spread.items():
+        row = {"table": table.name, "gap": gap, "lesions_agree": correlated, "metric": metric}
+        row |= {"expected": round(float(values.mean()), 4), "simulations": simulations, "draws": draws}
+        row |= share("coverage", held[metric], simulations)
+        yield row | {"error_over_true": round(errors[metric] / float(values.std()), 3)}
+
+
+def share(name: str, hits: int, of: int) -> dict[str, float]:
+    """A proportion with its standard error."""
+    found = hits / of
+    return {name: round(found, 4), "se": round(math.sqrt(found * (1 - found) / of), 4)}
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Coverage against the planted gap, F1 beside Eodd."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.6, 2.8), dpi=200, layout="constrained")
+    for place, metric in enumerate(("f1", "eodd")):
+        axes = figure.add_subplot(1, 2, place + 1)
+        for (table, agree), colour, marker in (
+            (("fitzpatrick", False), "#0072B2", "o"),
+            (("isic", False), "#D55E00", "s"),
+            (("isic", True), "#009E73", "^"),
+        ):
+            mine = [
+                row for row in rows if (row["table"], row["lesions_agree"], row["metric"]) == (table, agree, metric)
+            ]
+            label = {"fitzpatrick": "Fitzpatrick-17k", "isic": "ISIC 2019"}[table] + (
+                ", lesions agree" if agree else ""
+            )
+            axes.errorbar(
+                [row["gap"] for row in mine], [row["coverage"] for row in mine], [2 * row["se"] for row in mine],
+                color=colour, marker=marker, markersize=4, linewidth=1, capsize=2, label=label,
+            )  # fmt: skip
+        axes.axhline(0.95, color="0.5", linewidth=0.8, linestyle="--")
+        axes.set(
+            title={"f1": "F1", "eodd": "Eodd"}[metric], xlabel="planted gap in true positive rate", ylim=(0.88, 1.005)
+        )
+        if not place:
+            axes.set_ylabel("coverage of 95 % intervals")
+            axes.legend(fontsize=7, loc="lower left")
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    main()
