@@ -75,7 +75,7 @@ def write(root: Path, search: dict[str, Any] | None) -> Path:
     for seed in (0, 1):
         for name, f1 in ((f"b{seed}", BASE[0]), (f"v{seed}", VANILLA_F1[seed])):
             pq.write_table(
-                pa.Table.from_pylist([row(0, f1, BASE[1], base_id=name, seed=seed)]),
+                pa.Table.from_pylist([row(0, f1, BASE[1], base_id=name, seed=seed, method="vanilla")]),
                 root / f"bases/{name}/rounds.parquet",
             )
             pq.write_table(predictions([1, 1, 1, 1], 0), root / f"bases/{name}/predictions.parquet")

@@ -86,7 +86,7 @@ def seed_rows(sweep: Sweep) -> pd.DataFrame:
     if not len(rows):
         raise LedgerError(f"{sweep.ledger.root} has no rounds yet. See scp-ray status {sweep.ledger.root}")
     first = sweep.rounds[sweep.rounds["round"] == 0].set_index("trial_id")
-    vanilla = sweep.bases.set_index("base_id")
+    vanilla = sweep.bases.set_index("base_id") if len(sweep.bases) else sweep.bases
     metrics = [name for name in first.columns if name.startswith("val_")]
     beside = {f"base:{name}": rows["trial_id"].map(first[name]) for name in metrics}
     known = [name for name in metrics if name in vanilla.columns]
