@@ -57,8 +57,11 @@ def _panel(axes: Axes, result: SearchResult, first: Objective | None, second: Ob
         look: dict[str, Any] = {"color": BEFORE, "ms": 11, "label": "before pruning (round 0)", "zorder": 3}
         axes.plot([result.before[first.name]], [before], "*", **look)
     if len(front) <= MOST_NUMBERS:
-        for x, y, number in zip(_across(front, first), front[second.name], front["number"], strict=True):
-            axes.annotate(f"{number:.0f}", (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8, zorder=6)
+        rows = zip(_across(front, first), front[second.name], front["number"], strict=True)
+        falls = first is not None and first.sign == second.sign  # the front, from left to right
+        for place, (x, y, number) in enumerate(sorted(rows)):
+            aside = (6, 5) if place % 2 != falls else (6, -11)  # neighbours may nearly coincide: the upper one's above
+            axes.annotate(f"{number:.0f}", (x, y), xytext=aside, textcoords="offset points", fontsize=8, zorder=6)
     axes.set_xlabel("configuration" if first is None else _title(first))
     axes.set_ylabel(_title(second))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=first is None))
