@@ -23,5 +23,5 @@ def draw_hypervolume(result: SearchResult, caption: str) -> Figure:
     axes.set_xlabel("configurations that are done, in the order of their numbers")
     axes.set_ylabel("dominated hypervolume")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(textwrap.fill(caption, 104), fontsize=7, x=0.02, ha="left")
+    figure.supxlabel(textwrap.fill(caption, 96), fontsize=7, x=0.02, ha="left")
     return figure

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from scp_ray.report.objectives import Objective
 from scp_ray.report.search_result import SearchResult
 
-FRONT, KNEE, OTHER, BEFORE = "#0072B2", "#D55E00", "#8C8C8C", "#000000"  # Okabe and Ito's, and a grey
+FRONT, BARS, KNEE, OTHER, BEFORE = "#0072B2", "#A6CEE8", "#D55E00", "#8C8C8C", "#000000"  # Okabe and Ito's, and a grey
 MOST_PANELS = 3
 MOST_NUMBERS = 20
 
@@ -32,7 +32,7 @@ def draw_pareto(result: SearchResult, caption: str) -> Figure:
         _panel(axes, result, first, second)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=2 if panels == 1 else 5, fontsize=8, frameon=False)
-    figure.supxlabel(textwrap.fill(caption, int(104 * (1.2 + 3.9 * panels) / 5.1)), fontsize=7, x=0.02, ha="left")
+    figure.supxlabel(textwrap.fill(caption, int(96 * (1.2 + 3.9 * panels) / 5.1)), fontsize=7, x=0.02, ha="left")
     return figure
 
 
@@ -46,7 +46,7 @@ def _panel(axes: Axes, result: SearchResult, first: Objective | None, second: Ob
     if first is not None:
         _stair(axes, result, first, second)
     front = table[table["front"]]
-    _points(axes, front, first, second, color=FRONT, marker="s", label="front", ms=5.5, elinewidth=1.1, zorder=4)
+    _points(axes, front, first, second, color=FRONT, marker="s", label="front", ms=5.5, ecolor=BARS, zorder=4)
     bent = table[table["knee"]]
     if len(bent):
         axes.plot(_across(bent, first), bent[second.name], "D", color=KNEE, ms=8, mec="black", label="knee", zorder=5)
@@ -82,7 +82,7 @@ def _stair(axes: Axes, result: SearchResult, first: Objective, second: Objective
     order = rows.sort_values(first.name, ascending=first.direction == "min", kind="stable")
     best = (order[second.name] * second.sign).cummin()
     steps = order[best < best.shift(fill_value=np.inf)]
-    axes.step(steps[first.name], steps[second.name], where="post", color=FRONT, linewidth=1.2, alpha=0.8, zorder=2)
+    axes.step(steps[first.name], steps[second.name], where="post", color=FRONT, linewidth=1.2, zorder=4.5)
 
 
 def _across(rows: pd.DataFrame, first: Objective | None) -> Any:
