@@ -398,7 +398,7 @@ def test_report_writes_a_figure_a_table_and_prints_a_row_per_arm_and_round(done)
     assert {path.suffix for path in folder.iterdir()} == {".png", ".svg", ".csv"}
     for path in folder.iterdir():
         assert str(path) in answer.out.splitlines()
-    (png,), (svg,), (table,) = ([*folder.glob(f"*.{suffix}")] for suffix in ("png", "svg", "csv"))
+    png, svg, table = (folder / f"fate-curves.{suffix}" for suffix in ("png", "svg", "csv"))
     assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     with Image.open(png) as image:
         assert image.width >= 1000

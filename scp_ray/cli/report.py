@@ -1,4 +1,7 @@
-"""Draw FATE against the pruning round, one line per arm, and print the table behind it."""
+"""Draw FATE against the pruning round and what the arms trade off, and print the tables behind them.
+
+Of a search: its Pareto set, the best under each constraint, hypervolume over trials, importance of the parameters.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,18 @@ import sys
 import textwrap
 
 from scp_ray.cli.output import print_json
+from scp_ray.cli.trade_offs import trade_offs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``scp-ray report``."""
     parser.add_argument("dir", metavar="DIR", help="a sweep's folder; it may still be running")
-    parser.add_argument("--json", action="store_true", help="print one JSON object: the table and the files")
+    parser.add_argument(
+        "--show-test",
+        action="store_true",
+        help="also test numbers of what validation has selected; counted in sweep.json, refused while the sweep runs",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object: the tables and the files")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,16 +37,19 @@ def run(options: argparse.Namespace) -> int:
     table = fate_table(sweep)
     folder, below = sweep.ledger.root / "report", caption(sweep, bands=draws_bands(table))
     files = save_figure(draw_fate_curves(table, below, fate_points(sweep)), folder / "fate-curves")
-    table_path = folder / "fate-curves.csv"
-    write_bytes(table_path, table.to_csv(index=False).encode())
+    files.append(folder / "fate-curves.csv")
+    write_bytes(files[-1], table.to_csv(index=False).encode())
+    found = trade_offs(sweep, show_test=options.show_test)
+    files, lines = files + found.pop("files"), found.pop("lines")
     if options.json:
-        print_json({"table": table.to_dict("records"), "files": [str(path) for path in (*files, table_path)]})
+        print_json({"table": table.to_dict("records"), "files": [str(path) for path in files], "search": found})
         return 0
     print(format_table(table))
     print("", *(textwrap.fill(note, 118) for note in notes(table)), "", below, "", sep="\n")
+    print(*lines, sep="\n")
     for note in dict.fromkeys(note for data in sweep.definition.get("data", {}).values() for note in data["notes"]):
         print(f"Data: {note}")
-    for path in (*files, table_path):
+    for path in files:
         print(path)
     return 0
 

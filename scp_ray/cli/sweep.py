@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from scp_ray import signals
 from scp_ray.cli.output import print_json
+from scp_ray.cli.planning import check_limit, foresee, tell_forecast
 from scp_ray.cli.spaces import WAIT_S, add_space_arguments, command_line, prepare_data, read_config, seconds_of
 
 if TYPE_CHECKING:
@@ -34,13 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="how long to wait for nodes that may still start, e.g. 90s, 15m, 2h (default: 15m)",
     )
+    parser.add_argument(
+        "--max-gpu-hours",
+        type=_positive,
+        metavar="H",
+        help="refuse a plan that may take more GPU-hours (estimated from earlier sweeps or a mini-round)",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="try what failed once more")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, and stop")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would run, what it takes and what it can show, and stop"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
+    from scp_ray.cli.searching import dry_run, search
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
@@ -50,20 +60,33 @@ def run(options: argparse.Namespace) -> int:
     ledger = Ledger(sweep_folder(options.out, config.name))  # before hours of decoding: it may name no place
     prepare_data(config, decode=not options.dry_run)
     arms = config.resolved_arms()
+    if options.dry_run and config.search:
+        return dry_run(options, config, ledger)
     if options.dry_run:
         plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
         _tell_plan(plan, arms, config.keep_models)
-        if options.json:
-            print_json(_plan_summary(plan, ledger.root))
+        tell_forecast(options, config, ledger, _plan_summary(plan, ledger.root))
         return 0
+    if options.max_gpu_hours is not None:
+        check_limit(foresee(options, config, ledger), options.max_gpu_hours)
     fresh = not ledger.root.exists()
     try:
         with lease_on(ledger.driver) as lease:
-            return _run_held(options, config, arms, Ledger(ledger.root, token=lease.token), lease)
+            held = Ledger(ledger.root, token=lease.token)
+            if config.search:
+                return search(options, config, arms, held, lease)
+            return _run_held(options, config, arms, held, lease)
     finally:
         root = ledger.root
         if fresh and isinstance(root, Path) and root.exists() and not any(root.iterdir()):
             root.rmdir()  # refused before anything was written: leave no trace
+
+
+def _positive(text: str) -> float:
+    number = float(text)  # its ValueError is argparse's own refusal
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a number > 0")
+    return number
 
 
 def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
@@ -91,7 +114,7 @@ def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger:
             "interrupted": outcome.interrupted,
         }
         print_json(summary)
-    _tell_outcome(outcome, ledger.root, rerun)
+    tell_outcome(outcome, ledger.root, rerun)
     if outcome.interrupted:
         return signals.EXIT_CODE
     return 1 if outcome.failures else 0
@@ -114,36 +137,39 @@ def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
     seeds = len(arms[0].trials)
     bases = len(plan.to_do) - trials
     parts = [
-        f"{_counted(len(arms), 'arm')} x {_counted(seeds, 'seed')}",
-        f"{_counted(trials, 'trial')} and {_counted(bases, 'base model')} to run",
+        f"{counted(len(arms), 'arm')} x {counted(seeds, 'seed')}",
+        f"{counted(trials, 'trial')} and {counted(bases, 'base model')} to run",
     ]
     if plan.done:
         parts.append(f"{len(plan.done)} already done")
     if plan.shared:
-        parts.append(f"{_counted(plan.shared, 'arm')} resolve to a trial of another arm and share it")
+        parts.append(f"{counted(plan.shared, 'arm')} resolve to a trial of another arm and share it")
     if plan.failed:
         parts.append(f"{len(plan.failed)} failed before (--retry-failed tries them again)")
     if plan.to_do:
         bytes_ = plan.weight_bytes()
         parts.append(f"weights and state on disk: at most {bytes_ / 1e6:,.0f} MB (keep_models: {keep_models})")
-    _say("; ".join(parts) + ".")
+    say("; ".join(parts) + ".")
 
 
-def _tell_outcome(outcome: Any, root: AnyPath, rerun: str) -> None:
+def tell_outcome(outcome: Any, root: AnyPath, rerun: str) -> None:
+    """What failed, and where everything lies."""
     for failure in outcome.failures.values():
-        _say(f"failed: {failure['label']}: {failure['reason']}")
+        say(f"failed: {failure['label']}: {failure['reason']}")
     if outcome.failures:
-        _say(f"Try what failed once more: {rerun}")
+        say(f"Try what failed once more: {rerun}")
     if outcome.interrupted:
-        _say("Stopped by a signal; run the same command again to go on.")
+        say("Stopped by a signal; run the same command again to go on.")
     elif not outcome.done and not outcome.failures:
-        _say("Nothing to do: everything asked for is in the ledger.")
-    _say(f"Ledger: {root}\nTable and figure: scp-ray report {root}")
+        say("Nothing to do: everything asked for is in the ledger.")
+    say(f"Ledger: {root}\nTable and figure: scp-ray report {root}")
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """ "1 arm", "2 arms"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line for the person; stdout is for ``--json``."""
     print(text, file=sys.stderr)

@@ -13,8 +13,10 @@ from annotated_types import Ge, Gt
 
 from scp_ray.backbones.base import backbones
 from scp_ray.backbones.layers import find_layer
+from scp_ray.config.dimensions import short
 from scp_ray.config.identity import ResolvedTrial, outline, resolve
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
+from scp_ray.config.search import SearchConfig
 from scp_ray.config.trial import TrialConfig
 from scp_ray.config.yaml import set_path
 from scp_ray.data.base import DataSet, datasets
@@ -32,6 +34,12 @@ _SHARE = Rule(
     lambda gpus: gpus == "auto" or gpus <= 1 or gpus == int(gpus), "'auto' or a number >= 0, above 1 only whole numbers"
 )
 _GPUS = Rule(lambda gpus: gpus >= 0 and (gpus <= 1 or gpus == int(gpus)), "a number >= 0, above 1 only whole numbers")
+
+_NOT_WITH_SEARCH = {
+    "grid": "give its axes as choices in search.space",
+    "arms": "name them as points in search.warm_start",
+    "seeds": "give them in search.replicates.seeds",
+}
 
 
 @dataclass(frozen=True)
@@ -83,15 +91,26 @@ class SweepConfig:
     resources: Resources = field(default_factory=Resources)
     checkpoint_minutes: Annotated[float, Gt(0)] = 10
     keep_models: Literal["selected", "front", "none"] = "front"
+    search: SearchConfig | None = None  # instead of grid and arms; its replicates are then the seeds
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SweepConfig:
         """From plain data, with every arm read once. Raises ConfigError with all faults."""
         faults: Faults = []
-        config = read_fields(cls, data, "", faults, {"trial": _mapping, "grid": _mapping_of_lists, "arms": _arms})
+        readers = {"trial": _mapping, "grid": _mapping_of_lists, "arms": _arms, "search": SearchConfig.read}
+        config = read_fields(cls, data, "", faults, readers)
+        if "search" in data:
+            faults += [
+                f"{key}: does not go with search; {instead}." for key, instead in _NOT_WITH_SEARCH.items() if key in data
+            ]
         trial, grid = data.get("trial"), _mapping_of_lists(data.get("grid", {}), "grid", [])
         if isinstance(trial, dict):
-            raws = [raw for *_, raw in _combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)]
+            if "search" in data:
+                search = SearchConfig.read(data["search"], "search", [])
+                combinations = _points(trial, search, faults) if search else []
+            else:
+                combinations = _combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
+            raws = [raw for *_, raw in combinations]
             for raw in raws:
                 _read_trial(raw, faults)
             if faults:  # what lies deeper (tables, layers) is told along with it, for what can be read
@@ -99,38 +118,79 @@ class SweepConfig:
                     _check_deeper(raw, faults)
         if config is None or faults:
             raise ConfigError(list(dict.fromkeys(faults)))
-        return config
+        return replace(config, seeds=config.search.replicates.seeds) if config.search else config
 
     def data_sets(self) -> list[DataSet]:
-        """Every data set that an arm names, once."""
-        raws = [raw.get("dataset") for *_, raw in _combinations(self.trial, self.grid, self.arms, [])]
+        """Every data set that an arm names, once; a search has one."""
+        if self.search:
+            raws = [self.trial.get("dataset")]
+        else:
+            raws = [raw.get("dataset") for *_, raw in _combinations(self.trial, self.grid, self.arms, [])]
         found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
         return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
 
     def resolved_arms(self) -> list[Arm]:
         """Every arm with its trials resolved: tables read, layers found, ids made.
 
-        Raises ConfigError with all faults of all arms.
+        Of a search these are the arms of its start points, with the seeds that each begins with, once both ends of
+        every range and each choice have been tried. Raises ConfigError with all faults of all arms.
         """
         faults: Faults = []
-        arms = []
-        for label, settings, raw in _combinations(self.trial, self.grid, self.arms, faults):
-            before = len(faults)
-            config = _read_trial(raw, faults)
-            _check_deeper(raw, faults)
-            if config is None or len(faults) > before:
-                continue
-            try:
-                trials = tuple(resolve(replace(config, seed=seed)) for seed in self.seeds)
-            except ConfigError as error:
-                faults += [f"trial.{fault}" for fault in error.faults]
-            except ScpError as error:
-                faults.append(f"trial: {error}")
-            else:
-                arms.append(Arm(label, settings, trials))
+        if self.search:
+            for label, settings, raw in _points(self.trial, self.search, faults):
+                self._arm(label, settings, raw, self.search.replicates.first, faults)
+            points = [_point(self.trial, self.search, point, faults) for point in self.search.start_points()]
+            seeds = self.search.replicates.first
+        else:
+            points, seeds = _combinations(self.trial, self.grid, self.arms, faults), self.seeds
+        arms = [self._arm(label, settings, raw, seeds, faults) for label, settings, raw in points]
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
-        return arms
+        return [arm for arm in arms if arm is not None]
+
+    def arm_at(self, settings: Mapping[str, Any], seeds: list[int]) -> Arm:
+        """The arm at a point of the search. Raises ConfigError where the point makes no trial."""
+        assert self.search is not None
+        faults: Faults = []
+        arm = self._arm(*_point(self.trial, self.search, settings, faults), seeds, faults)
+        if arm is None or faults:
+            raise ConfigError(list(dict.fromkeys(faults)))
+        return arm
+
+    def _arm(
+        self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults
+    ) -> Arm | None:
+        before = len(faults)
+        config = _read_trial(raw, faults)
+        _check_deeper(raw, faults)
+        if config is None or len(faults) > before:
+            return None
+        try:
+            return Arm(label, settings, tuple(resolve(replace(config, seed=seed)) for seed in seeds))
+        except ConfigError as error:
+            faults += [f"trial.{fault}" for fault in error.faults]
+        except ScpError as error:
+            faults.append(f"trial: {error}")
+        return None
+
+
+def _points(trial: Raw, search: SearchConfig, faults: Faults) -> list[tuple[str, dict[str, Any], Raw]]:
+    """Label, settings and raw trial of the points that are tried before anything starts."""
+    probes = [*search.start_points(), *(settings for _, settings in search.probes())]
+    return [_point(trial, search, settings, faults) for settings in probes]
+
+
+def _point(
+    trial: Raw, search: SearchConfig, settings: Mapping[str, Any], faults: Faults
+) -> tuple[str, dict[str, Any], Raw]:
+    raw = {"trial": copy.deepcopy(trial)}
+    chosen = {dimension.key: settings[dimension.key] for dimension in search.active(settings)}
+    try:
+        for dimension in search.active(settings):
+            set_path(raw, f"trial.{dimension.path}", settings[dimension.key])
+    except ConfigError as error:
+        faults.extend(error.faults)
+    return arm_label(chosen), chosen, raw["trial"]
 
 
 def _combinations(
@@ -184,16 +244,7 @@ def _note(check: Any, path: str, faults: Faults) -> None:
 
 def arm_label(settings: Mapping[str, Any]) -> str:
     """ "pr_c=0.02, layer=-1"; a plug-in with options shows its name and them."""
-    return ", ".join(f"{axis}={_short(value)}" for axis, value in settings.items()) or "all"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        return "-".join(_short(part) for part in value)
-    if isinstance(value, Mapping):
-        options = ",".join(f"{key}={_short(inner)}" for key, inner in value.items() if key != "name")
-        return f"{value.get('name', '')}({options})"
-    return str(value)
+    return ", ".join(f"{axis}={short(value)}" for axis, value in settings.items()) or "all"
 
 
 def _mapping(value: Any, path: str, faults: Faults) -> dict[str, Any]:

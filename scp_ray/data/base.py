@@ -71,6 +71,10 @@ class DataSet:
         """Make the store of decoded images where it is missing; None for data that needs none."""
         return None
 
+    def bytes_to_store(self) -> int:
+        """What ``build`` would add to this machine's disk; 0 where nothing is missing. Nothing is decoded."""
+        return 0
+
     def load(self) -> FairnessData:
         """The decoded data set, kept for the process (workers run many trials on one data set)."""
         raise NotImplementedError(f"{type(self).__name__} does not define load().")

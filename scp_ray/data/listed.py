@@ -205,6 +205,13 @@ class ListedImages(DataSet):
         name = f"{self.image_size}px-{DECODE_VERSION}-{str(identity['table'])[:16]}.arrow"
         return _Store(source.folder / name, table, identity)
 
+    def bytes_to_store(self) -> int:
+        """See ``DataSet.bytes_to_store``: a byte per colour and pixel."""
+        source = self._source()
+        facts = known_facts(source)
+        missing = facts is None or not self._store(source, facts).path.exists()
+        return 3 * self.image_size**2 * len(self.rows()) if missing else 0
+
     def load(self) -> FairnessData:
         """The data set, its images mapped from the store, which is built where it is missing."""
         return _load(self)

@@ -34,7 +34,10 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
     identity = functools.cache(lambda data_set: data_set.identity())  # reads the tables: once, not once an arm
     for arm in arms:
         entry = _arm_entry(arm, identity(arm.trials[0].config.dataset))
-        entries[arm.label] = _joined(entries.get(arm.label), entry)
+        before = entries.get(arm.label)
+        entries[arm.label] = _joined(before, entry)
+        if before and "search" in before:
+            entries[arm.label]["search"] = before["search"]
     asked = {arm.label: {trial.trial_id for trial in arm.trials} for arm in arms}
     answered = {trial_id for trials in asked.values() for trial_id in trials}
     for label in [label for label in entries if label not in asked]:
@@ -55,6 +58,25 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
         "arms": list(entries.values()),
         "test_reveals": (previous or {}).get("test_reveals", 0),
     }
+
+
+def with_arm(definition: dict[str, Any], arm: Arm, standing: Mapping[str, Any]) -> dict[str, Any]:
+    """sweep.json with a configuration of a search added, or brought up to date.
+
+    ``standing`` is what the search says of it: ``number`` and ``state`` (Optuna's), and ``reason`` where it failed.
+    """
+    data = _arm_data(definition, arm)
+    entry = _arm_entry(arm, data) | {"search": dict(standing)}
+    arms = {each["label"]: each for each in definition["arms"]}
+    arms[arm.label] = entry | {"trials": _joined(arms.get(arm.label), entry)["trials"]}
+    return definition | {"updated": time.time(), "arms": list(arms.values())}
+
+
+def _arm_data(definition: Mapping[str, Any], arm: Arm) -> dict[str, Any]:
+    """The identity of an arm's data set, from an arm of the same one where there is any: making it reads the tables."""
+    dataset = json.loads(json.dumps(arm.trials[0].config.as_dict()["dataset"]))
+    known = (each["data"] for each in definition["arms"] if each["config"]["dataset"] == dataset)
+    return next(known, None) or arm.trials[0].config.dataset.identity()
 
 
 def read_definition(path: AnyPath) -> dict[str, Any]:

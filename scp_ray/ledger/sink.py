@@ -14,6 +14,9 @@ class Sink(Protocol):
     def open(self, sweep: dict[str, Any]) -> None:
         """A sweep begins or goes on; ``sweep`` is its sweep.json."""
 
+    def grown(self, sweep: dict[str, Any]) -> None:
+        """A search has added an arm or a seed, or knows more of one; ``sweep`` is sweep.json as it is now."""
+
     def round(self, row: dict[str, Any]) -> None:
         """A round was committed; may come again with the same content."""
 

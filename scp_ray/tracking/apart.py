@@ -54,6 +54,10 @@ class Apart:
         self._opened_at = time.monotonic()
         self._messages.put(("open", sweep))
 
+    def grown(self, sweep: dict[str, Any]) -> None:
+        """What is told from here on is told of this one."""
+        self._messages.put(("grown", sweep))
+
     def round(self, row: dict[str, Any]) -> None:
         """There is more to tell of its trial or base model."""
         self._start()

@@ -35,6 +35,9 @@ class Tracker(Protocol):
     def open(self, sweep: dict[str, Any], *, running: bool) -> None:
         """Connect."""
 
+    def know(self, sweep: dict[str, Any]) -> None:
+        """``sweep`` has grown since ``open``."""
+
     def show(
         self, job_id: str, rows: Sequence[Row], failure: Mapping[str, Any] | None = None, *, running: bool
     ) -> bool:
@@ -72,6 +75,10 @@ class Background:
         self._failures |= {key: _short(failure) for key, failure in self._ledger.failures().items()}
         self._mark(*job_ids(sweep), *self._failures)
         self._thread.start()
+
+    def grown(self, sweep: dict[str, Any]) -> None:
+        """What is told from here on is told of this one."""
+        self._sweep = sweep
 
     def round(self, row: dict[str, Any]) -> None:
         """There is more to tell of its trial or base model."""
@@ -111,7 +118,8 @@ class Background:
             last, tried_at = self._closing, time.monotonic()
             try:
                 tracker = self._make()
-                tracker.open(self._sweep, running=True)
+                self._known = self._sweep
+                tracker.open(self._known, running=True)
                 self._told = self._tell(tracker)
                 self._through.set()
                 return
@@ -149,6 +157,9 @@ class Background:
     def _show(self, tracker: Tracker, job_id: str, *, running: bool) -> None:
         if self._given_up:
             return
+        if self._known is not self._sweep:
+            self._known = self._sweep
+            tracker.know(self._known)
         rows, failure = recorded(self._ledger, job_id), self._failures.get(job_id)
         if tracker.show(job_id, rows, failure, running=running):
             with self._news:

@@ -23,6 +23,10 @@ class Copied:
         self._tracker.open(sweep, running=running)
         self._database.changed()
 
+    def know(self, sweep: dict[str, Any]) -> None:
+        """Nothing is written: pass it on."""
+        self._tracker.know(sweep)
+
     def show(
         self, job_id: str, rows: Sequence[Row], failure: Mapping[str, Any] | None = None, *, running: bool
     ) -> bool:

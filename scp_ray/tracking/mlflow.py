@@ -69,6 +69,10 @@ class MLflowRuns:
         if running:
             self._settle(self._parent, "RUNNING")
 
+    def know(self, sweep: dict[str, Any]) -> None:
+        """Arms have come since ``open``."""
+        self._contents = Contents(sweep)
+
     def show(
         self, job_id: str, rows: Sequence[Row], failure: Mapping[str, Any] | None = None, *, running: bool
     ) -> bool:

@@ -36,22 +36,32 @@ class JobQueue(NotSnapshotted, Searcher):  # type: ignore[misc]
         self, jobs: Iterable[Job], *, finished: Callable[[str], bool], give_up: Callable[[Job, str], None]
     ) -> None:
         super().__init__()
-        self._jobs = list(jobs)
-        self._places = {job.id: place for place, job in enumerate(self._jobs)}
+        self._jobs: list[Job] = []
+        self._places: dict[str, int] = {}
         self._ready: list[int] = []  # places in the plan, the earliest first
         self._missing: dict[int, set[str]] = {}  # place of a job that waits -> bases that it waits for
-        self._waiting_for: dict[str, list[int]] = {job.id: [] for job in self._jobs if job.trial is None}
+        self._waiting_for: dict[str, list[int]] = {}  # base that is not there yet -> places of jobs that need it
         self._running: dict[str, str] = {}  # Tune's id of a trial -> job id
         self._finished = finished
         self._give_up = give_up
-        for place, job in enumerate(self._jobs):
+        self.add(jobs)
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """More jobs, each base before what needs it; what is known already stays where it is."""
+        for job in jobs:
+            if job.id in self._places:
+                continue
+            place = self._places[job.id] = len(self._jobs)
+            self._jobs.append(job)
+            if job.trial is None:
+                self._waiting_for[job.id] = []
             missing = {base for base in job.requires if base in self._waiting_for}
             for base in missing:
                 self._waiting_for[base].append(place)
             if missing:
                 self._missing[place] = missing
             else:
-                self._ready.append(place)  # in order: a heap already
+                heapq.heappush(self._ready, place)
 
     def suggest(self, trial_id: str) -> Any:
         """The next job whose bases are there; None while one may still come; FINISHED at the end."""

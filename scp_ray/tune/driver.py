@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ray.air.execution._internal import actor_manager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
 from scp_ray import signals
-from scp_ray.errors import LedgerError
+from scp_ray.errors import LedgerError, ScpError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
@@ -85,11 +86,13 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     """The driver's side of a run: passes rows on, notes what failed, stops on a signal."""
 
     def __init__(self, ledger: Ledger, lease: Lease, sinks: Sequence[Sink], jobs: dict[str, Job], rerun: str) -> None:
-        self._ledger, self._lease, self._sinks, self._jobs, self._rerun = ledger, lease, sinks, jobs, rerun
+        self._ledger, self._lease, self._sinks, self._rerun = ledger, lease, sinks, rerun
+        self.jobs = jobs  # by id; a search adds to them
         self.finished: set[str] = set()
+        self.failures: dict[str, dict[str, Any]] = {}  # of this run, by job
         self.ray_is_up = threading.Event()
         self.interrupted = False  # by a signal
-        self.broken: LedgerError | None = None  # why failures can no longer be kept
+        self.broken: ScpError | None = None  # why failures, or a search's course, can no longer be kept
         self._deaths: dict[str, tuple[str, int]] = {}  # of a job's workers: how far it was, how often there
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -117,9 +120,14 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
             if result["done"]:
                 self.finished.add(result["job"])
 
+    def begin(self, job: Job) -> None:
+        """A job that a search has added."""
+        self.jobs[job.id] = job
+        self._ledger.forget_failure(job.id)
+
     def give_up(self, job: Job, base_id: str) -> None:
         """A trial whose base model failed."""
-        reason = f"its base model {base_id} failed ({self._jobs[base_id].label})"
+        reason = f"its base model {base_id} failed ({self.jobs[base_id].label})"
         self._failed(job.id, {"label": job.label, "kind": "BaseFailed", "reason": reason, "traceback": ""})
 
     def lost(self, job_id: str, error: BaseException | None) -> bool:
@@ -143,20 +151,27 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
 
     def _given_up(self, job_id: str, error: BaseException | None) -> None:
         reason = f"its worker {_what_happened(error)}, {LOST_WORKER_RETRIES + 1} times without getting further."
-        label = self._jobs[job_id].label
+        label = self.jobs[job_id].label
         self._failed(job_id, {"label": label, "kind": "WorkerLost", "reason": reason, "traceback": str(error)})
 
     def _failed(self, job_id: str, failure: dict[str, Any]) -> None:
         if self._lease.lost:
             return  # the sweep is another driver's
         failure = failure | {"rerun": self._rerun}
-        try:
+        self.failures[job_id] = failure
+        with self.guarded():
             self._ledger.record_failure(job_id, failure)
-        except LedgerError as error:
-            self.broken = error
-            raise Interrupted from error
         for sink in self._sinks:
             sink.failed({"id": job_id} | failure)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around what Tune calls: an error of ours ends the run and is told as what it is."""
+        try:
+            yield
+        except ScpError as error:
+            self.broken = error
+            raise Interrupted from error
 
     def callback(self, queue: JobQueue) -> tune.Callback:
         """What Tune calls on this driver."""

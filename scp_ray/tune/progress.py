@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from scp_ray.terminal import Line, duration
@@ -14,11 +15,12 @@ class Console:
     """A Sink that counts finished work and says when the rest will be done."""
 
     def __init__(self, plan: Plan, stream: TextIO | None = None) -> None:
-        self._jobs: dict[str, Job] = plan.jobs
+        self._jobs: dict[str, Job] = {}
         self._line = Line(stream)
-        self._left = {job.id: job.work for job in plan.to_do}  # epochs
-        self._total = sum(self._left.values())
-        self._rounds = {job.id: job.rounds_done for job in plan.to_do}
+        self._left: dict[str, int] = {}  # epochs
+        self._total = 0
+        self._rounds: dict[str, int] = {}
+        self._to_come = 0  # trials of a search that are not chosen yet
         self._finished: set[str] = set()
         self._failed: set[str] = set()
         self._cut: set[str] = set()  # told of: trained in micro-batches
@@ -27,12 +29,24 @@ class Console:
         self._writing = threading.Lock()
         self._closed = threading.Event()
         self._ticker = threading.Thread(target=self._tick, name="scp_ray progress", daemon=True)
+        self.add(plan.to_do, 0)
+
+    def add(self, jobs: Sequence[Job], to_come: int) -> None:
+        """More to do; ``to_come`` trials may follow, each taken to be as long as those so far."""
+        for job in jobs:
+            if job.id not in self._jobs:
+                self._jobs[job.id], self._left[job.id], self._rounds[job.id] = job, job.work, job.rounds_done
+                self._total += job.work
+        self._to_come = to_come
 
     def open(self, sweep: dict[str, Any]) -> None:
         """The clock of the ETA starts when the workers can start."""
         self._started = time.monotonic()
         self._tell()
         self._ticker.start()
+
+    def grown(self, sweep: dict[str, Any]) -> None:
+        """Of new jobs ``add`` is told."""
 
     def round(self, row: dict[str, Any]) -> None:
         """One row more; one that was there before the sweep started, or comes again, is no new work."""
@@ -100,9 +114,12 @@ class Console:
             self._tell()
 
     def _tell(self, last: bool = False) -> None:
-        elapsed, left = time.monotonic() - self._started, sum(self._left.values())
-        done = self._total - left
-        parts = [f"{len(self._finished)} of {len(self._jobs)} jobs done"]
+        elapsed, known = time.monotonic() - self._started, sum(self._left.values())
+        done = self._total - known
+        trials = [job.work for job in list(self._jobs.values()) if job.trial is not None]
+        left = known + (self._to_come * sum(trials) / len(trials) if trials else 0)
+        more = f" ({self._to_come} or more to come)" if self._to_come and not last else ""
+        parts = [f"{len(self._finished)} of {len(self._jobs)} jobs{more} done"]
         if self._failed:
             parts.append(f"{len(self._failed)} failed")
         parts[-1] += f" after {duration(elapsed)}"

@@ -145,7 +145,7 @@ def _record_trial(
             continue
         row = round_row(trial, base, vanilla, event, str(device))
         rows.append(row)
-        if keep_model and _selected(trial, rows) == event.index:
+        if keep_model and selected_round(trial, rows) == event.index:
             ledger.save_model(trial.trial_id, event.index, event.learner.state_dict())
         ledger.commit_round(trial.trial_id, row, event, data)
         yield row
@@ -181,7 +181,8 @@ def _where_to_go_on(states: States, rows: list[Row]) -> tuple[State | None, list
     return state, rows[: state["round"] + 1] if whole else rows[: state["round"]]
 
 
-def _selected(trial: ResolvedTrial, rows: Sequence[Row]) -> int:
+def selected_round(trial: ResolvedTrial, rows: Sequence[Row]) -> int:
+    """The round that speaks for a trial, of those in ``rows``."""
     rule = trial.config.stop
     fates = [row[f"val_fate_{rule.gap}_base"] for row in rows]
     return select_round(trial.config.select, fates, stop_reasons(_standings(trial, rows), rule))

@@ -12,7 +12,7 @@ from scp_ray.ledger.ledger import rows_done
 
 # Failures that say nothing of the job itself: a lost worker, a base model that could not be had, a note that cannot be
 # read. They are tried again without being asked; a base model that is truly broken keeps what needs it waiting.
-_PASSING = ("WorkerLost", "BaseFailed", "Unknown")
+PASSING = ("WorkerLost", "BaseFailed", "Unknown")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     failed: list[Job] = []
     if not retry_failed:
         broken = {
-            key for key, failure in failures.items() if key not in finished and failure.get("kind") not in _PASSING
+            key for key, failure in failures.items() if key not in finished and failure.get("kind") not in PASSING
         }
         failed = [job for job in (*bases.values(), *trials.values()) if job.id in broken or broken & {*job.requires}]
     left_out = finished | {job.id for job in failed}

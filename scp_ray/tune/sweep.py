@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from scp_ray.tune.driver import Driver, beside_main_thread, memory_kills_are_los
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
-from scp_ray.tune.space import Plan
+from scp_ray.tune.space import Job, Plan
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
 
 
@@ -72,7 +72,7 @@ def run_sweep(
         if lease.lost:
             raise SweepHeldError(f"another driver has taken {ledger.root} over while this one was silent.")
     else:
-        _define(config, arms, ledger)
+        define_sweep(config, arms, ledger)
     interrupted = driver.interrupted and len(driver.finished) < len(plan.to_do)
     if not interrupted:
         ledger.check_lease()
@@ -100,23 +100,25 @@ def _run(
         bundles = place_trials(config.resources, may_grow=address is not None, wait_s=wait_s, check_on=driver.check)
         data = list(dict.fromkeys(job.config.dataset for job in plan.to_do))
         probe_nodes(cluster_nodes(), bundles, ledger.root, data)
-        definition = _define(config, arms, ledger)
+        definition = define_sweep(config, arms, ledger)
         clear_half_written(ledger.root)
         for job in plan.to_do:
             ledger.forget_failure(job.id)
         for sink in sinks:
             sink.open(definition)
-        for row in _committed(plan, ledger):
+        for row in committed(plan, ledger):
             for sink in sinks:  # what a driver that was killed has committed and not told
                 sink.round(row)
+        bases = frozenset(job.id for job in plan.to_do if job.trial is None)  # all that Ray has to carry along
+        queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
         try:
-            _tune(config, ledger, plan, bundles, driver)
+            run_queue(config, ledger, queue, plan.jobs, lambda asked: asked["job"] in bases, bundles, driver)
         finally:
             for sink in sinks:
                 sink.close()
 
 
-def _committed(plan: Plan, ledger: Ledger) -> Iterator[dict[str, Any]]:
+def committed(plan: Plan, ledger: Ledger) -> Iterator[dict[str, Any]]:
     """The rows that this sweep's jobs have in the ledger, base models first."""
     for job in (*plan.done, *plan.to_do):
         if job.trial is None and ledger.base_done(job.id):
@@ -126,7 +128,7 @@ def _committed(plan: Plan, ledger: Ledger) -> Iterator[dict[str, Any]]:
             yield from ledger.rounds(job.id)
 
 
-def _define(config: SweepConfig, arms: Sequence[Arm], ledger: Ledger) -> dict[str, Any]:
+def define_sweep(config: SweepConfig, arms: Sequence[Arm], ledger: Ledger) -> dict[str, Any]:
     """Write sweep.json, keeping what earlier runs put there."""
     ledger.check_lease()
     previous = ledger.definition() if ledger.definition_path.exists() else None
@@ -143,12 +145,21 @@ def _failures(plan: Plan, ledger: Ledger) -> dict[str, dict[str, Any]]:
     return {key: failure for key, failure in ledger.failures().items() if key in mine}
 
 
-def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle], driver: Driver) -> None:
+def run_queue(
+    config: SweepConfig,
+    ledger: Ledger,
+    queue: JobQueue,
+    jobs: dict[str, Job],
+    is_base: Callable[[dict[str, Any]], bool],
+    bundles: list[Bundle],
+    driver: Driver,
+) -> None:
+    """Have Tune work off a queue; ``jobs`` are those that are known beforehand."""
     assert ledger.token is not None
     order = WorkOrder(
         root=str(ledger.root),
         token=ledger.token,
-        jobs=plan.jobs,
+        jobs=jobs,
         threads=config.resources.threads,
         device=config.resources.device,
         gpus=bundles[0]["GPU"],
@@ -158,14 +169,11 @@ def _tune(config: SweepConfig, ledger: Ledger, plan: Plan, bundles: list[Bundle]
         gpus_per_scorer=config.resources.gpus_per_scorer,
     )
 
-    bases = frozenset(job.id for job in plan.to_do if job.trial is None)  # all that Ray has to carry along
-
     def group(asked: dict[str, Any]) -> tune.PlacementGroupFactory:
         """What a job holds; a base model leaves the scorers' share to others."""
-        return tune.PlacementGroupFactory(head_only(bundles) if asked["job"] in bases else bundles)
+        return tune.PlacementGroupFactory(head_only(bundles) if is_base(asked) else bundles)
 
     trainable = tune.with_resources(tune.with_parameters(SweepTrainable, order=order), group)
-    queue = JobQueue(plan.to_do, finished=ledger.base_done, give_up=driver.give_up)
     # Tune's own notes, pickled and never read: in a new folder of this user alone, whatever disk the ledger is on
     with tempfile.TemporaryDirectory(prefix="scp_ray-tune-", ignore_cleanup_errors=True) as scratch:
         memory_kills_are_lost_workers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,18 +52,19 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
         worker.prepare()
         self._order = order
         self._rows: Iterator[Row] | None = None
-        self._begin(config["job"])
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Another job for the same process. Nothing of the job before is kept but decoded images."""
-        self._begin(new_config["job"])
+        self._begin(new_config)
         return True
 
-    def _begin(self, job_id: str) -> None:
-        order = self._order
+    def _begin(self, config: dict[str, Any]) -> None:
+        order, job_id = self._order, config["job"]
         self._rows = None
         worker.reset(order.threads, job_id)
-        self._job = order.jobs[job_id]
+        # of a search the jobs are not known when the order is written: each comes along
+        self._job = pickle.loads(config["packed"]) if "packed" in config else order.jobs[job_id]
         self._ledger = Ledger(order.root, token=order.token)
 
     def step(self) -> dict[str, Any]:

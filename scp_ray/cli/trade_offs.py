@@ -1,0 +1,66 @@
+"""The part of ``scp-ray report`` that tells what a sweep's configurations reach, and what a search has found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scp_ray.ledger import Sweep
+    from scp_ray.report.search_result import SearchResult
+
+
+def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
+    """Write them; returns ``files``, ``lines`` to print, and the tables for --json.
+
+    Raises SweepHeldError where test numbers are asked for while the sweep runs.
+    """
+    from scp_ray.report.search_files import write_revealed, write_search
+    from scp_ray.report.search_result import NothingWholeError, search_result
+    from scp_ray.report.search_words import best_lines, chance_lines, front_table, plane_caption
+
+    try:
+        result = search_result(sweep)
+    except NothingWholeError as error:
+        return {"files": [], "lines": [f"No trade-offs yet: {error}\n"]}
+    importance = _importance(sweep, result)
+    files = write_search(sweep, result, importance)
+    lines = [front_table(result).to_string(index=False), "", *best_lines(result)]
+    if importance:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
+        lines.append(f"importance of the parameters (PED-ANOVA, shares of 1): {shares}")
+    lines += ["", plane_caption(sweep, result), "", *chance_lines(sweep)]
+    tables = {"configurations": result.configurations, "best": result.best, "hypervolume": result.volumes}
+    content: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
+    content |= {"reference": result.reference, "left_out": result.left_out, "importance": importance}
+    if show_test:
+        from scp_ray.ledger.reveals import count_reveal
+        from scp_ray.report.test_numbers import revealed
+
+        reveals = count_reveal(sweep.ledger)
+        table = revealed(sweep, result)
+        files.append(write_revealed(sweep, table))
+        lines += [table.drop(columns="configurations").to_string(index=False, float_format="{:.4f}".format)]
+        lines += [f"\n{_test_words(sweep, result, reveals)}\n"]
+        content["test"] = {"rows": table.to_dict("records"), "reveals": reveals}
+    return content | {"files": files, "lines": lines}
+
+
+def _importance(sweep: Sweep, result: SearchResult) -> dict[str, float]:
+    from scp_ray.report.objectives import search_block
+    from scp_ray.tune.importance import parameter_importance
+
+    settings = {arm["label"]: arm["settings"] for arm in sweep.definition["arms"]}
+    table = result.configurations
+    costs = [[part.sign * row[part.name] for part in result.objectives] for row in table.to_dict("records")]
+    space = (search_block(sweep.definition) or {}).get("space", [])
+    return parameter_importance([settings[arm] for arm in table["arm"]], costs, space)
+
+
+def _test_words(sweep: Sweep, result: SearchResult, reveals: int) -> str:
+    rules = ", ".join(sorted({arm["config"]["select"] for arm in sweep.definition["arms"]}))
+    return (
+        f"Test split, only for what validation has selected: the front of {len(result.configurations)} configurations "
+        f"and the best of them under each constraint, each at the round that select chose ({rules}). optimism is "
+        f"validation minus test, turned so that positive means validation looked better. Test numbers of this sweep "
+        f"have now been shown {reveals} time{'' if reveals == 1 else 's'} (sweep.json)."
+    )

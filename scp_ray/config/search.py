@@ -1,0 +1,224 @@
+"""The ``search`` block of a space: what Optuna may vary, what it is after, and how often a point is repeated."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from annotated_types import Ge
+
+from scp_ray.config.dimensions import Dimension, read_dimensions
+from scp_ray.config.parse import Faults, Rule, read_fields, unknown_key
+from scp_ray.errors import ConfigError
+from scp_ray.maths.gaps import GAPS
+from scp_ray.maths.report import fairness_report
+
+_SEEDS = Rule(
+    lambda seeds: 0 < len(seeds) == len(set(seeds)), "a list of different seeds, each a whole number >= 0, at least one"
+)
+_BOUND = re.compile(r"(>=|<=)\s*(?:([-+0-9.e]+)(?:\s*\*\s*(base|vanilla))?|(base|vanilla))")
+_BOUND_WORDS = "'>= 0.6', '<= base' or '>= 0.97 * vanilla' (>= or <=; base: its own round 0; vanilla: the same seed's)"
+
+
+@cache
+def known_metrics() -> dict[str, bool]:
+    """The numbers on validation that every row of a trial has -> whether a row of a base model has them too."""
+    report = fairness_report([0, 1], [0, 1], [0, 1], num_classes=2).as_row("val_")
+    known = {name: True for name, value in report.items() if isinstance(value, float)}
+    return known | {f"val_fate_{gap}_{base}": False for gap in GAPS for base in ("base", "vanilla")}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric of the selected round, and whether more of it is better."""
+
+    metric: str
+    direction: Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """``metric sign factor * base``: a bound on a metric of the selected round; without ``base`` a plain number."""
+
+    metric: str
+    sign: Literal[">=", "<="]
+    factor: float
+    base: Literal["base", "vanilla"] | None = None
+
+    def violation(self, value: float, reference: float) -> float:
+        """By how much ``value`` misses the bound, in the metric's own unit; at most 0 where it is kept."""
+        bound = self.factor * reference if self.base else self.factor
+        return bound - value if self.sign == ">=" else value - bound
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The seeds that a configuration is run with: the first ``start`` at once, the others as long as they race."""
+
+    seeds: Annotated[list[Annotated[int, Ge(0)]], _SEEDS] = field(default_factory=lambda: [0])
+    start: Annotated[int, Ge(1)] | None = None  # all of them unless given
+    race: bool = False  # one more seed at a time, while the configuration may still belong to the front
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.start > len(self.seeds):
+            raise ConfigError(f"start: got {self.start}; allowed are at most the {len(self.seeds)} seeds that there are.")
+        if not self.race and self.start not in (None, len(self.seeds)):
+            raise ConfigError(
+                f"start: got {self.start} of {len(self.seeds)} seeds without race: true, so the others would never "
+                "run. Set race: true, or leave start out."
+            )
+
+    @property
+    def first(self) -> list[int]:
+        """The seeds that every configuration is run with."""
+        return self.seeds[: self.start]
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A checked ``search`` block."""
+
+    objectives: list[Objective]
+    space: list[Dimension]
+    sampler: Literal["tpe", "nsga2", "gp", "random", "qmc"] = "tpe"
+    trials: Annotated[int, Ge(1)] = 60  # configurations; those that are run before count
+    constraints: list[Constraint] = field(default_factory=list)
+    warm_start: list[dict[str, Any]] = field(default_factory=list)  # points that are run first
+    replicates: Replicates = field(default_factory=Replicates)
+    storage: str | None = None  # an Optuna URL or "$NAME"; a file of the sweep's own unless given
+    seed: Annotated[int, Ge(0)] = 0  # of the sampler
+    stop: Literal["asha"] | None = None  # rounds that lead nowhere are not run; one objective only
+
+    def __post_init__(self) -> None:
+        if self.stop and len(self.objectives) > 1:
+            raise ConfigError("stop: asha compares trials by one objective; with several leave it out.")
+        if self.storage is not None and "$" not in self.storage and urlsplit(self.storage).password:
+            raise ConfigError(
+                "storage: a password would be written into sweep.json. Put the URL into an environment variable and "
+                "write storage: $NAME."
+            )
+
+    @classmethod
+    def read(cls, data: Any, path: str, faults: Faults) -> SearchConfig | None:
+        """From plain data; faults are added to ``faults``, and then the result is None."""
+        before = len(faults)
+        readers = {
+            "space": read_dimensions,
+            "objectives": _read_objectives,
+            "constraints": _read_constraints,
+            "warm_start": _read_points,
+        }
+        config = read_fields(cls, data, path, faults, readers)
+        if config is None or len(faults) > before:
+            return None
+        for at, point in enumerate(config.warm_start):
+            _check_point(config.space, point, f"{path}.warm_start[{at}]", faults)
+        return config if len(faults) == before else None
+
+    @property
+    def storage_url(self) -> str | None:
+        """``storage`` with its environment variables filled in. Raises ConfigError where one is not set."""
+        if self.storage is None:
+            return None
+        url = os.path.expandvars(self.storage)
+        if "$" in url:
+            raise ConfigError(f"search.storage: {self.storage} names an environment variable that is not set.")
+        return url
+
+    def active(self, settings: Mapping[str, Any]) -> list[Dimension]:
+        """The dimensions that count at a point, parents first."""
+        return [dimension for dimension in self.space if dimension.active(settings)]
+
+    def start_points(self) -> list[dict[str, Any]]:
+        """The points to warm up with; the middle of the space where none are given."""
+        return [dict(point) for point in self.warm_start] or [self._filled({})]
+
+    def probes(self) -> list[tuple[str, dict[str, Any]]]:
+        """Points that try both ends of every range and each choice, the rest as at the first start point."""
+        anchor = self.start_points()[0]
+        made = []
+        for dimension in self.space:
+            around = dict(anchor)
+            if dimension.parent:
+                parent = next(other for other in self.space if other.key == dimension.parent)
+                around[parent.key] = next(each for each in parent.choices if dimension.fits(each))
+            for value in dimension.probes():
+                made.append((dimension.key, self._filled(around | {dimension.key: value})))
+        return made
+
+    def _filled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """``given`` where it counts, the middle of each range and the first choice for the rest."""
+        settings: dict[str, Any] = {}
+        for dimension in self.space:
+            if dimension.active(settings):
+                settings[dimension.key] = given.get(dimension.key, dimension.middle())
+        return settings
+
+
+def _read_objectives(data: Any, path: str, faults: Faults) -> list[Objective]:
+    if not isinstance(data, Mapping) or not data:
+        faults.append(f"{path}: got {data!r}; allowed is a mapping of val_ metrics to max or min, at least one.")
+        return []
+    found = []
+    for metric, direction in data.items():
+        _check_metric(metric, f"{path}.{metric}", faults)
+        if direction not in ("max", "min"):
+            faults.append(f"{path}.{metric}: got {direction!r}; allowed is 'max' or 'min'.")
+            continue
+        found.append(Objective(str(metric), direction))
+    return found
+
+
+def _read_constraints(data: Any, path: str, faults: Faults) -> list[Constraint]:
+    if not isinstance(data, Mapping):
+        faults.append(f"{path}: got {data!r}; allowed is a mapping of val_ metrics to bounds such as {_BOUND_WORDS}.")
+        return []
+    found = []
+    for metric, bound in data.items():
+        where = f"{path}.{metric}"
+        _check_metric(metric, where, faults)
+        match = _BOUND.fullmatch(bound.strip()) if isinstance(bound, str) else None
+        try:
+            factor = float(match[2] or 1) if match else float("nan")
+        except ValueError:
+            match = None
+        if match is None:
+            faults.append(f"{where}: got {bound!r}; allowed are bounds such as {_BOUND_WORDS}.")
+            continue
+        base = match[3] or match[4]
+        if base == "vanilla" and known_metrics().get(str(metric)) is False:
+            faults.append(f"{where}: got {bound!r}; the vanilla base model has no FATE. Give a plain number.")
+        found.append(Constraint(str(metric), match[1], factor, base))  # type: ignore[arg-type]
+    return found
+
+
+def _check_metric(metric: Any, path: str, faults: Faults) -> None:
+    if str(metric).startswith("test_"):
+        faults.append(f"{path}: the test split is never searched. Name a metric of validation: val_{metric[5:]}.")
+    elif metric not in known_metrics():
+        faults.append(unknown_key(path, metric, known_metrics()))
+
+
+def _read_points(data: Any, path: str, faults: Faults) -> list[dict[str, Any]]:
+    if not isinstance(data, list) or not all(isinstance(point, dict) for point in data):
+        faults.append(f"{path}: got {data!r}; allowed is a list of mappings of the space's keys to values.")
+        return []
+    return data
+
+
+def _check_point(space: list[Dimension], point: Mapping[str, Any], path: str, faults: Faults) -> None:
+    known = {dimension.key: dimension for dimension in space}
+    faults += [unknown_key(f"{path}.{key}", key, known) for key in point if key not in known]
+    for dimension in space:
+        if not dimension.active(point):
+            if dimension.key in point:
+                faults.append(f"{path}.{dimension.key}: counts only where {dimension.parent} is {dimension.plugin}.")
+        elif dimension.key not in point:
+            faults.append(f"{path}.{dimension.key}: missing; a start point names a value for each key that counts.")
+        elif not dimension.holds(point[dimension.key]):
+            faults.append(f"{path}.{dimension.key}: got {point[dimension.key]!r}; allowed is {dimension.words()}.")
