@@ -28,9 +28,7 @@ def dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) ->
     return 0
 
 
-def search(
-    options: argparse.Namespace, config: SweepConfig, arms: list[Arm], ledger: Ledger, lease: Lease
-) -> int:
+def search(options: argparse.Namespace, config: SweepConfig, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
     """Run it and report; ``arms`` are its start points."""
     from scp_ray.cli.sweep import tell_outcome, trackers
     from scp_ray.tracking.background import Background
@@ -79,7 +77,9 @@ def _tell_standing(config: SweepConfig, before: Standing) -> None:
     first, all_seeds = len(search.replicates.first), len(search.replicates.seeds)
     seeds = f"{first} to {all_seeds} seeds" if search.replicates.race else counted(first, "seed")
     goals = ", ".join(f"{each.metric} {each.direction}" for each in search.objectives)
-    trials = f"{search.trials * first} to {search.trials * all_seeds}" if search.replicates.race else search.trials * first
+    trials = (
+        f"{search.trials * first} to {search.trials * all_seeds}" if search.replicates.race else search.trials * first
+    )
     parts = [
         f"search of {counted(search.trials, 'configuration')} x {seeds} by {search.sampler} for {goals}: {trials} trials"
     ]
@@ -101,7 +101,8 @@ def _summary(config: SweepConfig, now: Standing, ledger: Ledger) -> dict[str, An
             "to_choose": now.to_come,
             "over": now.over,
             "trials_at_least": search.trials * len(search.replicates.first),
-            "trials_at_most": search.trials * len(search.replicates.seeds if search.replicates.race else search.replicates.first),
+            "trials_at_most": search.trials
+            * len(search.replicates.seeds if search.replicates.race else search.replicates.first),
         },
         "to_do": {
             "bases": [job.id for job in now.plan.to_do if job.trial is None],

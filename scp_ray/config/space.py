@@ -101,7 +101,9 @@ class SweepConfig:
         config = read_fields(cls, data, "", faults, readers)
         if "search" in data:
             faults += [
-                f"{key}: does not go with search; {instead}." for key, instead in _NOT_WITH_SEARCH.items() if key in data
+                f"{key}: does not go with search; {instead}."
+                for key, instead in _NOT_WITH_SEARCH.items()
+                if key in data
             ]
         trial, grid = data.get("trial"), _mapping_of_lists(data.get("grid", {}), "grid", [])
         if isinstance(trial, dict):
@@ -157,9 +159,7 @@ class SweepConfig:
             raise ConfigError(list(dict.fromkeys(faults)))
         return arm
 
-    def _arm(
-        self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults
-    ) -> Arm | None:
+    def _arm(self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults) -> Arm | None:
         before = len(faults)
         config = _read_trial(raw, faults)
         _check_deeper(raw, faults)

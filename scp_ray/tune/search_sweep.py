@@ -109,9 +109,7 @@ class _Work:
         with connected(self._address):
             driver.ray_is_up.set()
             driver.check()
-            bundles = place_trials(
-                config.resources, may_grow=may_grow, wait_s=self._wait_s, check_on=driver.check
-            )
+            bundles = place_trials(config.resources, may_grow=may_grow, wait_s=self._wait_s, check_on=driver.check)
             probe_nodes(cluster_nodes(), bundles, self._ledger.root, config.data_sets())
             search = self._open()
             slots = _Slots(config, bundles, may_grow=may_grow)
