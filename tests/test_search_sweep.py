@@ -1,4 +1,4 @@
-"""A search as a person runs it: drivers that end, are killed and go on; what Optuna, the ledger and MLflow say of it."""
+"""A search as a person runs it: drivers that end, are killed and go on; what Optuna, ledger and MLflow say of it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_what_is_done_is_not_done_again_and_more_can_be_asked_for(searched: Path
 
 
 def test_a_failed_seed_fails_its_configuration(tmp_path: Path) -> None:
-    """A learning rate of 1e30 makes no finite loss; two choices of two others each remain, then the space is used up."""
+    """A learning rate of 1e30 makes no finite loss. Of the four points two are left, then the space is used up."""
     search = SEARCH | {
         "trials": 9,
         "objectives": {"val_f1": "max"},

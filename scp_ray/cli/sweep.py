@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
+    from scp_ray.cli.searching import dry_run, search
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
-    from scp_ray.cli.searching import dry_run, search
     from scp_ray.tune.space import plan_jobs
 
     config = read_config(options)

@@ -63,7 +63,7 @@ def run_search(
     address: str | None = None,
     wait_s: float = 0.0,
 ) -> Outcome:
-    """Run a search, or go on with one; the arguments are those of ``run_sweep``, ``told`` hears of jobs as they come."""
+    """Run a search, or go on with one. Arguments are those of ``run_sweep``; ``told`` hears of jobs as they come."""
     before = standing(config, ledger, retry_failed=retry_failed)
     driver = Driver(ledger, lease, sinks, {}, rerun)
     work = _Work(config, ledger, sinks, told, driver, address, wait_s, retry_failed)

@@ -141,7 +141,7 @@ def fingerprint(config: SweepConfig) -> dict[str, Any]:
 
 
 def open_study(config: SweepConfig, ledger: Ledger, *, make: bool) -> Study | None:
-    """The study of a sweep; None where there is none yet and none is to be made. To ``make`` is for who holds the sweep.
+    """The study of a sweep; None where there is none yet and none is to be made. ``make``: the caller holds the sweep.
 
     Raises ConfigError where the study is of another search, LedgerError where its storage cannot be used.
     """
@@ -205,7 +205,7 @@ def _study(config: SweepConfig, search: SearchConfig, storage: BaseStorage, *, f
 
 
 def _journal(path: Path, *, clear: bool) -> JournalStorage:
-    """The journal on this machine; ``clear``: the caller holds the sweep, and what a killed driver left half done goes."""
+    """The journal on this machine. ``clear``: the caller holds the sweep; what a killed driver left half done goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if clear:
         for lock in path.parent.glob(f"{path.name}.lock*"):
