@@ -12,7 +12,7 @@ from scp_ray.cli.spaces import command_line
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig
-    from scp_ray.ledger import Ledger
+    from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
     from scp_ray.tune.search_sweep import Standing
 
@@ -40,7 +40,7 @@ def search(options: argparse.Namespace, config: SweepConfig, arms: list[Arm], le
     _tell_standing(config, before)
     arms[0].trials[0].config.backbone.check_weights()
     console, fill = Console(Plan((), (), (), 0)), shlex.join(["scp-ray", "track", str(ledger.root)])
-    sinks = [console, Background(trackers(ledger), ledger, fill, console.note)]
+    sinks: list[Sink] = [console, Background(trackers(ledger), ledger, fill, console.note)]
     rerun = command_line(options, "sweep", "--retry-failed")
     outcome = run_search(
         config,
