@@ -102,10 +102,10 @@ class SweepConfig:
         if isinstance(trial, dict):
             if "search" in data:
                 search = SearchConfig.read(data["search"], "search", [])
-                combinations = points_of(trial, search, faults) if search else []
+                found = points_of(trial, search, faults) if search else []
             else:
-                combinations = combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
-            raws = [raw for *_, raw in combinations]
+                found = combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
+            raws = [raw for *_, raw in found]
             for raw in raws:
                 read_trial(raw, faults)
             if faults:  # what lies deeper (tables, layers) is told along with it, for what can be read
