@@ -46,7 +46,7 @@ def combinations(
 
 def points_of(trial: Raw, search: SearchConfig, faults: Faults) -> list[tuple[str, dict[str, Any], Raw]]:
     """Label, settings and raw trial of the points that are tried before anything starts."""
-    probes = [*search.startpoints_of(), *(settings for _, settings in search.probes())]
+    probes = [*search.start_points(), *(settings for _, settings in search.probes())]
     return [point_of(trial, search, settings, faults) for settings in probes]
 
 

@@ -134,7 +134,7 @@ class SweepConfig:
         if self.search:
             for label, settings, raw in points_of(self.trial, self.search, faults):
                 self._arm(label, settings, raw, self.search.replicates.first, faults)
-            points = [point_of(self.trial, self.search, point, faults) for point in self.search.startpoints_of()]
+            points = [point_of(self.trial, self.search, point, faults) for point in self.search.start_points()]
             seeds = self.search.replicates.first
         else:
             points, seeds = combinations(self.trial, self.grid, self.arms, faults), self.seeds
