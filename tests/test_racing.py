@@ -37,7 +37,7 @@ def test_without_a_second_seed_nothing_is_known_and_all_race() -> None:
 
 
 def test_of_one_objective_those_race_whose_interval_reaches_the_best() -> None:
-    """Variance 2 with 2 degrees of freedom (1, 3 and 11, 13), t = 4.302653: half widths 4.302653, 6.084870 for one seed.
+    """Variance 2 with 2 degrees of freedom (1, 3 and 11, 13), t = 4.302653: half widths 4.302653, of one seed 6.084870.
 
     Means 2, 12 and 12: 2 + 4.30 < 12 - 4.30, so the second is out; 2 + 4.30 > 12 - 6.08, so the third may still win.
     """

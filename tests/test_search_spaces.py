@@ -37,6 +37,11 @@ SHIPPED = {
     ("ablation-temperature", "smoke"): ([1] * 6, 1),
     ("ablation-distance", None): ([10] * 4, 5),
     ("ablation-distance", "smoke"): ([1] * 4, 1),
+    # of a search its start point, with the seeds that it begins with
+    ("optuna-tradeoff", None): ([10], 3),  # of 512
+    ("optuna-tradeoff", "smoke"): ([1], 2),  # of 64
+    ("optuna-isic", None): ([10], 3),
+    ("optuna-isic", "smoke"): ([1], 2),
     ("quickstart", None): ([3, 3, 13, 13], 2),  # of 64 on either layer
 }
 VARIANTS = [
@@ -86,10 +91,16 @@ def test_a_shipped_space_opens_with_its_question_its_command_and_its_costs(stem)
     assert any(re.match(r"# Costs: .*\d+ base models? .*\d+ trials", line) for line in opening)
     # the counts, of what a sweep would train and run
     raw = read_space(stem, overrides=["trial.dataset={name: synthetic, image_size: 96}", "trial.backbone.weights=none"])
-    trials = [trial for arm in SweepConfig.from_dict(raw).resolved_arms() for trial in arm.trials]
-    pruned = {trial.trial_id for trial in trials if trial.config.rounds}
+    config = SweepConfig.from_dict(raw)
+    arms = config.resolved_arms()
+    if search := config.search:  # every choice once with all its seeds, as far as base models go
+        arms += [config.arm_at(settings, search.replicates.seeds) for _, settings in search.probes()]
+    trials = [trial for arm in arms for trial in arm.trials]
+    pruned = str(len({trial.trial_id for trial in trials if trial.config.rounds}))
+    if search:
+        pruned = " to ".join(str(search.trials * len(s)) for s in (search.replicates.first, search.replicates.seeds))
     bases = {base for trial in trials for base in trial.bases()}
     most = max(trial.config.rounds for trial in trials)
-    assert re.search(rf"# Costs: {len(bases)} base models .* {len(pruned)} trials of {most} ", text)
+    assert re.search(rf"# Costs: {len(bases)} base models .* {pruned} trials of {most} ", text)
     # the ledger's folder is the name that was asked for
     assert re.search(r"^name: (.*)$", text, re.MULTILINE)[1] == stem

@@ -1,4 +1,4 @@
-"""Run one trial of a space in this process, without Ray: the first arm and seed that it names.
+"""Run one trial of a space in this process, without Ray: the first arm (of a search: start point) and seed it names.
 
 Use --set to name one: scp-ray trial SPACE --set grid.pr_c=[0.02] --set seeds=[3]
 """

@@ -126,13 +126,13 @@ def _read(key: str, data: Any, path: str, faults: Faults) -> Dimension | None:
     if key.partition(".")[0] in FIXED:
         faults.append(f"{path}: cannot be searched: points would not compare. Not searched are {', '.join(FIXED)}.")
         return None
-    condition = {"parent": match[1], "plugin": match[2]} if match else {}
+    parent, plugin = (str(match[1]), str(match[2])) if match else ("", "")
     if not isinstance(data, Mapping) or len(data) != 1 or not isinstance(next(iter(data.values())), list):
         faults.append(f"{path}: got {data!r}; allowed is {KINDS}.")
         return None
     ((kind, values),) = data.items()
     if kind == "choice":
-        made = Dimension(key, "choice", choices=tuple(values), **condition)
+        made = Dimension(key, "choice", choices=tuple(values), parent=parent, plugin=plugin)
         labels = [(type(label), label) for label in made.labels()]
         if not labels or len(labels) > len(set(labels)):
             faults.append(f"{path}: got {values!r}; allowed is a list of different choices, at least one.")
@@ -148,7 +148,7 @@ def _read(key: str, data: Any, path: str, faults: Faults) -> Dimension | None:
     if log and numbers[0] <= 0:
         faults.append(f"{path}: got {data!r}; on a log scale low has to be above 0.")
         return None
-    return Dimension(key, kind, numbers[0], numbers[1], log, **condition)
+    return Dimension(key, kind, numbers[0], numbers[1], log, parent=parent, plugin=plugin)
 
 
 def _is_plain(value: Any) -> bool:

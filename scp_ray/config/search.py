@@ -66,7 +66,9 @@ class Replicates:
 
     def __post_init__(self) -> None:
         if self.start is not None and self.start > len(self.seeds):
-            raise ConfigError(f"start: got {self.start}; allowed are at most the {len(self.seeds)} seeds that there are.")
+            raise ConfigError(
+                f"start: got {self.start}; allowed are at most the {len(self.seeds)} seeds that there are."
+            )
         if not self.race and self.start not in (None, len(self.seeds)):
             raise ConfigError(
                 f"start: got {self.start} of {len(self.seeds)} seeds without race: true, so the others would never "
@@ -92,11 +94,8 @@ class SearchConfig:
     replicates: Replicates = field(default_factory=Replicates)
     storage: str | None = None  # an Optuna URL or "$NAME"; a file of the sweep's own unless given
     seed: Annotated[int, Ge(0)] = 0  # of the sampler
-    stop: Literal["asha"] | None = None  # rounds that lead nowhere are not run; one objective only
 
     def __post_init__(self) -> None:
-        if self.stop and len(self.objectives) > 1:
-            raise ConfigError("stop: asha compares trials by one objective; with several leave it out.")
         if self.storage is not None and "$" not in self.storage and urlsplit(self.storage).password:
             raise ConfigError(
                 "storage: a password would be written into sweep.json. Put the URL into an environment variable and "

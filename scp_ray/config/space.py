@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,18 +9,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from scp_ray.backbones.base import backbones
-from scp_ray.backbones.layers import find_layer
-from scp_ray.config.dimensions import short
-from scp_ray.config.identity import ResolvedTrial, outline, resolve
+from scp_ray.config.arms import Raw, arm_label, check_deeper, combinations, point_of, points_of, read_trial
+from scp_ray.config.identity import ResolvedTrial, resolve
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.search import SearchConfig
-from scp_ray.config.trial import TrialConfig
-from scp_ray.config.yaml import set_path
 from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError, ScpError
 
-Raw = dict[str, Any]
 _NAME = Rule(
     lambda name: bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name)),
     "text that can name a folder: letters, digits, '.', '_' and '-', a letter or digit first, at most 100",
@@ -101,21 +94,23 @@ class SweepConfig:
         config = read_fields(cls, data, "", faults, readers)
         if "search" in data:
             faults += [
-                f"{key}: does not go with search; {instead}." for key, instead in _NOT_WITH_SEARCH.items() if key in data
+                f"{key}: does not go with search; {instead}."
+                for key, instead in _NOT_WITH_SEARCH.items()
+                if key in data
             ]
         trial, grid = data.get("trial"), _mapping_of_lists(data.get("grid", {}), "grid", [])
         if isinstance(trial, dict):
             if "search" in data:
                 search = SearchConfig.read(data["search"], "search", [])
-                combinations = _points(trial, search, faults) if search else []
+                found = points_of(trial, search, faults) if search else []
             else:
-                combinations = _combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
-            raws = [raw for *_, raw in combinations]
+                found = combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
+            raws = [raw for *_, raw in found]
             for raw in raws:
-                _read_trial(raw, faults)
+                read_trial(raw, faults)
             if faults:  # what lies deeper (tables, layers) is told along with it, for what can be read
                 for raw in raws:
-                    _check_deeper(raw, faults)
+                    check_deeper(raw, faults)
         if config is None or faults:
             raise ConfigError(list(dict.fromkeys(faults)))
         return replace(config, seeds=config.search.replicates.seeds) if config.search else config
@@ -125,7 +120,7 @@ class SweepConfig:
         if self.search:
             raws = [self.trial.get("dataset")]
         else:
-            raws = [raw.get("dataset") for *_, raw in _combinations(self.trial, self.grid, self.arms, [])]
+            raws = [raw.get("dataset") for *_, raw in combinations(self.trial, self.grid, self.arms, [])]
         found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
         return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
 
@@ -137,12 +132,12 @@ class SweepConfig:
         """
         faults: Faults = []
         if self.search:
-            for label, settings, raw in _points(self.trial, self.search, faults):
+            for label, settings, raw in points_of(self.trial, self.search, faults):
                 self._arm(label, settings, raw, self.search.replicates.first, faults)
-            points = [_point(self.trial, self.search, point, faults) for point in self.search.start_points()]
+            points = [point_of(self.trial, self.search, point, faults) for point in self.search.start_points()]
             seeds = self.search.replicates.first
         else:
-            points, seeds = _combinations(self.trial, self.grid, self.arms, faults), self.seeds
+            points, seeds = combinations(self.trial, self.grid, self.arms, faults), self.seeds
         arms = [self._arm(label, settings, raw, seeds, faults) for label, settings, raw in points]
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
@@ -152,17 +147,15 @@ class SweepConfig:
         """The arm at a point of the search. Raises ConfigError where the point makes no trial."""
         assert self.search is not None
         faults: Faults = []
-        arm = self._arm(*_point(self.trial, self.search, settings, faults), seeds, faults)
+        arm = self._arm(*point_of(self.trial, self.search, settings, faults), seeds, faults)
         if arm is None or faults:
             raise ConfigError(list(dict.fromkeys(faults)))
         return arm
 
-    def _arm(
-        self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults
-    ) -> Arm | None:
+    def _arm(self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults) -> Arm | None:
         before = len(faults)
-        config = _read_trial(raw, faults)
-        _check_deeper(raw, faults)
+        config = read_trial(raw, faults)
+        check_deeper(raw, faults)
         if config is None or len(faults) > before:
             return None
         try:
@@ -172,79 +165,6 @@ class SweepConfig:
         except ScpError as error:
             faults.append(f"trial: {error}")
         return None
-
-
-def _points(trial: Raw, search: SearchConfig, faults: Faults) -> list[tuple[str, dict[str, Any], Raw]]:
-    """Label, settings and raw trial of the points that are tried before anything starts."""
-    probes = [*search.start_points(), *(settings for _, settings in search.probes())]
-    return [_point(trial, search, settings, faults) for settings in probes]
-
-
-def _point(
-    trial: Raw, search: SearchConfig, settings: Mapping[str, Any], faults: Faults
-) -> tuple[str, dict[str, Any], Raw]:
-    raw = {"trial": copy.deepcopy(trial)}
-    chosen = {dimension.key: settings[dimension.key] for dimension in search.active(settings)}
-    try:
-        for dimension in search.active(settings):
-            set_path(raw, f"trial.{dimension.path}", settings[dimension.key])
-    except ConfigError as error:
-        faults.extend(error.faults)
-    return arm_label(chosen), chosen, raw["trial"]
-
-
-def _combinations(
-    trial: Raw, grid: Mapping[str, list[Any]], arms: list[Raw], faults: Faults
-) -> list[tuple[str, dict[str, Any], Raw]]:
-    """Label, settings and raw trial of each arm: every listed one at every point of the grid."""
-    made = []
-    for listed, values in itertools.product(arms or [{}], itertools.product(*grid.values())):
-        overrides = {path: value for path, value in listed.items() if path != "label"}
-        axes = dict(zip(grid, values, strict=True))
-        if both := [path for path in overrides if path in axes]:
-            faults.append(f"grid.{both[0]}: an arm sets it too; leave it to one of the two.")
-        raw = {"trial": copy.deepcopy(trial)}
-        try:
-            for path, value in (overrides | axes).items():
-                set_path(raw, f"trial.{path}", copy.deepcopy(value))
-        except ConfigError as error:
-            faults.extend(error.faults)
-        else:
-            names = [listed.get("label") or arm_label(overrides)] if listed else []
-            label = ", ".join([*names, *([arm_label(axes)] if axes or not names else [])])
-            made.append((label, overrides | axes, raw["trial"]))
-    return made
-
-
-def _read_trial(raw: Raw, faults: Faults) -> TrialConfig | None:
-    if "seed" in raw:
-        faults.append("trial.seed: seeds stand at the top of the file (seeds: [0, 1, ...]), the same for every arm.")
-        raw = {key: value for key, value in raw.items() if key != "seed"}
-    return TrialConfig.read(raw, "trial", faults)
-
-
-def _check_deeper(raw: Raw, faults: Faults) -> None:
-    """Faults that need the tables or the network: each is looked for where its own parts can be read."""
-    data_set = read_plugin(datasets, raw.get("dataset"), "", [])
-    backbone = read_plugin(backbones, raw.get("backbone"), "", [])
-    if data_set is not None:
-        _note(lambda: data_set.rows(), "trial.dataset", faults)
-    layer = raw.get("layer", -1)
-    if data_set is not None and backbone is not None and isinstance(layer, int | str):
-        size = data_set.image_size
-        _note(lambda: find_layer(outline(backbone, size).layers, layer), "trial.layer", faults)
-
-
-def _note(check: Any, path: str, faults: Faults) -> None:
-    try:
-        check()
-    except ScpError as error:
-        faults.append(f"{path}: {error}")
-
-
-def arm_label(settings: Mapping[str, Any]) -> str:
-    """ "pr_c=0.02, layer=-1"; a plug-in with options shows its name and them."""
-    return ", ".join(f"{axis}={short(value)}" for axis, value in settings.items()) or "all"
 
 
 def _mapping(value: Any, path: str, faults: Faults) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Configuration:
     settings: Settings
     key: Hashable  # what it resolves to
     seeds: list[int]  # asked for so far
-    state: str = "RUNNING"  # as Optuna's: RUNNING, COMPLETE, FAIL or PRUNED
+    state: str = "RUNNING"  # as Optuna's: RUNNING, COMPLETE or FAIL
     kind: str = ""  # of failure
     reason: str = ""
     measured: dict[int, Measured] = field(default_factory=dict)
@@ -175,7 +175,11 @@ class Campaign:
             return f"no trial: {settings}"
 
     def _start(
-        self, settings: Settings, key: Hashable, user: dict[str, int] | None = None, system: dict[str, object] | None = None
+        self,
+        settings: Settings,
+        key: Hashable,
+        user: dict[str, int] | None = None,
+        system: dict[str, object] | None = None,
     ) -> None:
         seeds = list(self._search.replicates.first)
         number = self._study.add(settings, {"key": key, "seeds": seeds} | (user or {}), system)

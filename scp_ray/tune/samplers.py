@@ -11,6 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from scp_ray.config.dimensions import Dimension
@@ -89,9 +90,9 @@ def _sampler(name: str, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def directions(search: SearchConfig) -> list[str]:
+def directions(search: SearchConfig) -> list[StudyDirection]:
     """Optuna's words for the objectives' directions."""
-    return [f"{objective.direction}imize" for objective in search.objectives]
+    return [StudyDirection[f"{objective.direction}imize".upper()] for objective in search.objectives]
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

@@ -1,4 +1,4 @@
-"""A search as jobs: what the campaign deals out is planned against the ledger, and what the ledger holds is told back."""
+"""A search as jobs: what the campaign deals out is planned against the ledger; what the ledger holds is told back."""
 
 from __future__ import annotations
 

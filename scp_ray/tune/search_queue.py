@@ -25,7 +25,9 @@ class SearchQueue(JobQueue):
             early, a point would be chosen without the results of those that still run.
     """
 
-    def __init__(self, search: Search, driver: Driver, *, finished: Callable[[str], bool], slots: Callable[[], int]) -> None:
+    def __init__(
+        self, search: Search, driver: Driver, *, finished: Callable[[str], bool], slots: Callable[[], int]
+    ) -> None:
         super().__init__([], finished=finished, give_up=self._given_up)
         self._search, self._driver, self._slots = search, driver, slots
         self._counted_at, self._count = -SLOTS_S, 0

@@ -63,7 +63,7 @@ def run_search(
     address: str | None = None,
     wait_s: float = 0.0,
 ) -> Outcome:
-    """Run a search, or go on with one; the arguments are those of ``run_sweep``, ``told`` hears of jobs as they come."""
+    """Run a search, or go on with one. Arguments are those of ``run_sweep``; ``told`` hears of jobs as they come."""
     before = standing(config, ledger, retry_failed=retry_failed)
     driver = Driver(ledger, lease, sinks, {}, rerun)
     work = _Work(config, ledger, sinks, told, driver, address, wait_s, retry_failed)
@@ -109,9 +109,7 @@ class _Work:
         with connected(self._address):
             driver.ray_is_up.set()
             driver.check()
-            bundles = place_trials(
-                config.resources, may_grow=may_grow, wait_s=self._wait_s, check_on=driver.check
-            )
+            bundles = place_trials(config.resources, may_grow=may_grow, wait_s=self._wait_s, check_on=driver.check)
             probe_nodes(cluster_nodes(), bundles, self._ledger.root, config.data_sets())
             search = self._open()
             slots = _Slots(config, bundles, may_grow=may_grow)

@@ -93,18 +93,12 @@ class Study:
 
     def fail(self, number: int, kind: str, reason: str) -> None:
         """A trial that has no value."""
-        self._end(number, TrialState.FAIL, kind, reason)
-
-    def prune(self, number: int, reason: str) -> None:
-        """A trial that was stopped early."""
-        self._end(number, TrialState.PRUNED, "Stopped", reason)
-
-    def report(self, number: int, step: int, value: float) -> bool:
-        """An intermediate value of a trial; returns whether the study's pruner would stop it there."""
-        trial = self._trial(number)
-        trial.report(value, step)
-        self._keep()
-        return trial.should_prune()
+        with _answering():
+            trial = self._trial(number)
+            trial.set_user_attr("kind", kind)
+            trial.set_user_attr("reason", reason)
+            self._study.tell(number, state=TrialState.FAIL)
+            self._keep()
 
     def replicates(self, trial: FrozenTrial) -> dict[int, Measured]:
         """What the seeds of a finished trial gave."""
@@ -119,14 +113,6 @@ class Study:
             -cost if objective.direction == "max" else cost
             for objective, cost in zip(self._search.objectives, measured.costs, strict=True)
         ]
-
-    def _end(self, number: int, state: TrialState, kind: str, reason: str) -> None:
-        with _answering():
-            trial = self._trial(number)
-            trial.set_user_attr("kind", kind)
-            trial.set_user_attr("reason", reason)
-            self._study.tell(number, state=state)
-            self._keep()
 
     def _trial(self, number: int) -> optuna.Trial:
         # of a trial that another process has begun Optuna has no other handle that takes constraints
@@ -143,18 +129,19 @@ def fingerprint(config: SweepConfig) -> dict[str, Any]:
         dataset = {key: value for key, value in dataset.items() if key != "root"}
     parts = {
         "space": {each.key: [each.kind, each.low, each.high, each.log, each.choices] for each in search.space},
-        "objectives": [[each.metric, each.direction] for each in search.objectives],  # their order is that of the values
+        "objectives": [
+            [each.metric, each.direction] for each in search.objectives
+        ],  # their order is that of the values
         "constraints": [[each.metric, each.sign, each.factor, each.base] for each in search.constraints],
         "sampler": [search.sampler, search.seed],
         "replicates": [search.replicates.seeds, search.replicates.first, search.replicates.race],
-        "stop": search.stop,
         "trial": trial | {"dataset": dataset, "rounds": config.trial.get("rounds")},
     }
     return dict(json.loads(json.dumps(parts, sort_keys=True)))
 
 
 def open_study(config: SweepConfig, ledger: Ledger, *, make: bool) -> Study | None:
-    """The study of a sweep; None where there is none yet and none is to be made. To ``make`` is for who holds the sweep.
+    """The study of a sweep; None where there is none yet and none is to be made. ``make``: the caller holds the sweep.
 
     Raises ConfigError where the study is of another search, LedgerError where its storage cannot be used.
     """
@@ -191,19 +178,18 @@ def open_study(config: SweepConfig, ledger: Ledger, *, make: bool) -> Study | No
 
 
 def _study(config: SweepConfig, search: SearchConfig, storage: BaseStorage, *, fresh: bool) -> optuna.Study:
-    pruner = optuna.pruners.SuccessiveHalvingPruner() if search.stop else optuna.pruners.NopPruner()
     sampler = RandomSampler(seed=0)  # never asked: see ``proposals``
     now = fingerprint(config)
     if fresh:
         study = optuna.create_study(
-            storage=storage, sampler=sampler, pruner=pruner, study_name=config.name, directions=directions(search)
+            storage=storage, sampler=sampler, study_name=config.name, directions=directions(search)
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([objective.metric for objective in search.objectives])
         study.set_user_attr(_FINGERPRINT, now)
         return study
-    study = optuna.load_study(storage=storage, sampler=sampler, pruner=pruner, study_name=config.name)
+    study = optuna.load_study(storage=storage, sampler=sampler, study_name=config.name)
     before = study.user_attrs.get(_FINGERPRINT)
     if before is None and not study.get_trials(deepcopy=False):  # killed right after it was made
         study.set_user_attr(_FINGERPRINT, now)
@@ -219,7 +205,7 @@ def _study(config: SweepConfig, search: SearchConfig, storage: BaseStorage, *, f
 
 
 def _journal(path: Path, *, clear: bool) -> JournalStorage:
-    """The journal on this machine; ``clear``: the caller holds the sweep, and what a killed driver left half done goes."""
+    """The journal on this machine. ``clear``: the caller holds the sweep; what a killed driver left half done goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if clear:
         for lock in path.parent.glob(f"{path.name}.lock*"):
