@@ -9,6 +9,7 @@ from scipy import stats
 from scp_ray.errors import ScpError
 from scp_ray.maths.fate import fate
 from scp_ray.maths.paired import (
+    fate_of,
     gap_note,
     half_width,
     higher_is_better,
