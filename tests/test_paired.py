@@ -9,6 +9,7 @@ from scipy import stats
 from scp_ray.errors import ScpError
 from scp_ray.maths.fate import fate
 from scp_ray.maths.paired import (
+    fate_of,
     gap_note,
     half_width,
     higher_is_better,
@@ -143,6 +144,20 @@ def test_values_are_those_of_the_report_and_of_fate():
     # the constant of FATE, 1 - 1, cancels
     assert found["fate_eodd"].first == pytest.approx(by_hand(told["first"], told["base"]))
     assert found["fate_eodd"].second == pytest.approx(by_hand(told["second"], told["base"][::-1]))
+
+
+def test_fate_moves_as_it_does_by_its_definition():
+    """Two arms and their baselines, each moved by a thousandth or less: F1_m / F1_b - gap_m / gap_b there and here."""
+    f1, gap = np.array([0.5, 0.4, 0.45, 0.55])[:, None], np.array([0.1, 0.2, 0.16, 0.25])[:, None]
+    steps = 1e-3 * np.array([[1.0, -0.5, 0.3, 0.8], [-0.4, 0.9, 0.7, -1.0]])
+    moved = {"f1": np.stack([f1, f1 + steps[0][:, None]]), "eodd": np.stack([gap, gap + steps[1][:, None]])}
+    _, differences = fate_of({"f1": f1, "eodd": gap}, moved)
+
+    def by_definition(row):
+        f1, gap = moved["f1"][row, :, 0], moved["eodd"][row, :, 0]
+        return (f1[0] / f1[2] - gap[0] / gap[2]) - (f1[1] / f1[3] - gap[1] / gap[3])
+
+    assert differences[1] - differences[0] == pytest.approx(by_definition(1) - by_definition(0), rel=0.02)
 
 
 def test_the_excess_gap_is_less_the_floors():
