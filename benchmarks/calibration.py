@@ -48,8 +48,8 @@ def main() -> None:
     for row in () if options.read else asked(options):
         rows.append(row)
         print(json.dumps(row), flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        if options.out:
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
     if options.figure:
         draw([row for row in rows if row["question"] == "coverage"], options.figure)
 

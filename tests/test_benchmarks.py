@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
             ["--samples", "300", "--scored", "2", "--few", "200"],
             [{"ratio", "tiled_channel_s"}, {"channel_s", "forward_mb", "scoring_mb"}],
         ),
+        ("uncertainty", ["--repeats", "1", "--looped", "2"], [{"what", "cpu_s", "loop_s", "ratio"}] * 3),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),
         ("trials", ["--trials", "12"], [{"command_s", "trials_s", "driver_kb_per_trial"}]),
