@@ -48,8 +48,8 @@ def main() -> None:
     for row in () if options.read else asked(options):
         rows.append(row)
         print(json.dumps(row), flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(rows, indent=1) + "\n")
+        if options.out:
+            options.out.write_text(json.dumps(rows, indent=1) + "\n")
     if options.figure:
         draw([row for row in rows if row["question"] == "coverage"], options.figure)
 
@@ -154,31 +154,31 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Coverage against the planted gap, F1 beside Eodd."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.6, 2.8), dpi=200, layout="constrained")
-    for place, metric in enumerate(("f1", "eodd")):
-        axes = figure.add_subplot(1, 2, place + 1)
-        for (table, agree), colour, marker in (
-            (("fitzpatrick", False), "#0072B2", "o"),
-            (("isic", False), "#D55E00", "s"),
-            (("isic", True), "#009E73", "^"),
-        ):
+    series = (
+        ("Fitzpatrick-17k", "fitzpatrick", False, "#0072B2", "o"),
+        ("ISIC 2019", "isic", False, "#D55E00", "s"),
+        ("ISIC 2019, lesions agree", "isic", True, "#009E73", "^"),
+    )
+    figure = Figure(figsize=(6.6, 3.0), dpi=200, layout="constrained")
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, metric in zip(both, ("f1", "eodd"), strict=True):
+        axes.axhspan(0.93, 0.98, color="0.93", linewidth=0)  # what is promised; above is conservative
+        axes.axhline(0.95, color="0.5", linewidth=0.8, linestyle="--")
+        for place, (label, table, agree, colour, marker) in enumerate(series):
             mine = [
                 row for row in rows if (row["table"], row["lesions_agree"], row["metric"]) == (table, agree, metric)
             ]
-            label = {"fitzpatrick": "Fitzpatrick-17k", "isic": "ISIC 2019"}[table] + (
-                ", lesions agree" if agree else ""
-            )
             axes.errorbar(
-                [row["gap"] for row in mine], [row["coverage"] for row in mine], [2 * row["se"] for row in mine],
-                color=colour, marker=marker, markersize=4, linewidth=1, capsize=2, label=label,
+                [GAPS.index(row["gap"]) + 0.16 * (place - 1) for row in mine],
+                [row["coverage"] for row in mine], [2 * row["se"] for row in mine],
+                color=colour, marker=marker, markersize=4, linestyle="", linewidth=1, capsize=2, label=label,
             )  # fmt: skip
-        axes.axhline(0.95, color="0.5", linewidth=0.8, linestyle="--")
-        axes.set(
-            title={"f1": "F1", "eodd": "Eodd"}[metric], xlabel="planted gap in true positive rate", ylim=(0.88, 1.005)
-        )
-        if not place:
-            axes.set_ylabel("coverage of 95 % intervals")
-            axes.legend(fontsize=7, loc="lower left")
+        axes.set_xticks(range(len(GAPS)), [f"{gap:g}" for gap in GAPS])
+        axes.set(xlabel="planted gap in true positive rate", xlim=(-0.5, len(GAPS) - 0.5), ylim=(0.9, 1.0))
+        axes.set_title({"f1": "F1", "eodd": "Eodd"}[metric], fontsize=10)
+    both[0].set_ylabel("coverage of 95 % intervals")
+    handles, labels = both[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path)
 
 

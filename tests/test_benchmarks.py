@@ -38,6 +38,7 @@ ROOT = Path(__file__).parents[1]
             ["coverage", "--runs", "4", "--tables", "isic", "--cases", "none", "--seeds", "3"],
             [{"truth", "coverage", "error_ratio"}] * 4,
         ),
+        ("uncertainty", ["--repeats", "1", "--looped", "2"], [{"what", "cpu_s", "loop_s", "ratio"}] * 3),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),
         ("trials", ["--trials", "12"], [{"command_s", "trials_s", "driver_kb_per_trial"}]),

@@ -13,9 +13,9 @@ from scp_ray.errors import ScpError
 from scp_ray.maths.kinds import Kinds
 from scp_ray.maths.paired_bootstrap import Units, redrawn_metrics
 from scp_ray.maths.rates import f1_mean
-from scp_ray.maths.redrawn import thin_classes
+from scp_ray.maths.redrawn import standard_errors, thin_classes
 from scp_ray.maths.report import fairness_report
-from scp_ray.maths.uncertainty import EVIDENCE, FLOORED, evidence, noise_floor
+from scp_ray.maths.uncertainty import EVIDENCE, FLOORED, NoiseFloor, _noise_share, evidence, noise_floor
 
 # class 0: two images in each group, right in group 0 and wrong in group 1; class 1: all right
 LABEL, GROUP = [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0, 1, 1]
@@ -140,6 +140,48 @@ def test_kinds_spread_as_units_do(of_unit):
     fast = f1_mean(kinds.counts(kinds.redrawn(4000, rng)))
     assert fast.mean() == pytest.approx(slow.mean(), abs=4 * slow.std() * math.sqrt(2 / 4000))
     assert fast.std() == pytest.approx(slow.std(), rel=0.06)
+
+
+def test_thin_cells_draw_from_their_class_as_well():
+    """A cell of n draws with probability 2 / n from both groups. Four images of group 0, half right, beside four right
+    ones: 1/2 x 1/2 + 1/2 x 3/4 = 5/8 and 1/2 + 1/2 x 3/4 = 7/8 right. A lone image is drawn from the class alone.
+    """
+    kinds = kinds_of([0] * 8 + [1] * 4, [0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0], [0] * 4 + [1] * 4 + [0, 1, 1, 1], None, 2)
+    rate = kinds.counts(kinds.redrawn(8000, np.random.default_rng(0))).tpr
+    for (group, c), right, count in (((0, 0), 5 / 8, 4), ((1, 0), 7 / 8, 4), ((0, 1), 1 / 4, 1), ((1, 1), 1 / 6, 3)):
+        spread = math.sqrt(right * (1 - right) / count)
+        assert rate[:, group, c].mean() == pytest.approx(right, abs=4 * spread / math.sqrt(8000))
+        assert rate[:, group, c].std() == pytest.approx(spread, rel=0.05)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.25, 1.0])
+def test_the_variances_of_a_gap_are_mixed(noise):
+    """Class 0 is half right in both groups of 200, class 1 all right. Half the TPR difference d has variance
+    2 x 1/4 / 200 / 4; of its absolute value, nearly that of a normal number, 1 - 2 / pi is left.
+    """
+    label, group = np.repeat([0, 1, 0, 1], 200), np.repeat([0, 0, 1, 1], 200)
+    kinds = kinds_of(label, np.where(np.arange(800) % 2 == 0, 1, label), group, None, 2)
+    found = standard_errors(kinds, {"eopp1": noise}, 8000, np.random.default_rng(0))["eopp1"]
+    expected = 0.25 / 400 * (1 - noise + noise * (1 - 2 / math.pi))
+    assert found == pytest.approx(math.sqrt(expected), rel=0.04)
+
+
+def test_the_noise_of_a_gap_is_its_floors_share_of_the_square():
+    def share(observed):
+        return _noise_share(NoiseFloor(observed, mean=0.1, low=0, high=0.2, p_value=0.5, excess=observed - 0.1))
+
+    assert [share(x) for x in (0.0, 0.05, 0.1, 0.2)] == pytest.approx([1, 1, 1, 1 / 4])
+
+
+def test_f1_makes_up_for_thin_classes():
+    """Twelve classes of five images: 1 - 1/5 of a variance is left when they are redrawn."""
+    rng = np.random.default_rng(10)
+    label, group = np.repeat(np.arange(12), 5), np.tile([0, 0, 0, 1, 1], 12)
+    said = np.where(rng.random(60) < 0.6, label, rng.integers(12, size=60))
+    units = Units(label, group, None, num_classes=12)
+    plain = redrawn_metrics(label, said[None], units, num_classes=12, draws=4000, rng=rng)["f1"].std()
+    found = evidence(label, said, group, num_classes=12, draws=4000)[0].standard_error
+    assert found == pytest.approx(plain / math.sqrt(1 - 1 / 5), rel=0.06)
 
 
 def test_the_standard_error_of_a_gap_is_that_of_a_binomial():

@@ -165,7 +165,9 @@ class _Table:
 def _known(unit: Any) -> Any:
     """The units, refused where one is missing: all images without one would be taken for a single unit."""
     units = np.asarray(unit).ravel()
-    missing = int(np.count_nonzero(units != units)) + sum(x is None for x in units if units.dtype == object)
+    missing = int(np.count_nonzero(units != units))
+    if units.dtype == object:
+        missing += sum(x is None for x in units)
     if missing:
         raise ScpError(f"unit: {missing} images have none (NaN or None); give each of them a name of its own.")
     return units
