@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scp_ray.config.space import arm_label
+from scp_ray.config.arms import arm_label
 from scp_ray.errors import ConfigError, UnknownNameError
 from scp_ray.ledger import Sweep
 
