@@ -283,7 +283,9 @@ def test_intervals_hold_what_is_expected_on_this_table(right):
 def test_seeds():
     label, said, group, unit = table(seed=8)
     one, two, other = (evidence(label, said, group, num_classes=5, unit=unit, seed=seed) for seed in (3, 3, 4))
-    assert one == two != other
+    assert one == two
+    assert one[0].standard_error != other[0].standard_error
+    assert one[3].floor_mean != other[3].floor_mean
     floor = noise_floor(label, said, group, num_classes=5, unit=unit, gap="eodd", seed=3)
     (eodd,) = (each for each in one if each.metric == "eodd")
     seen = (eodd.observed, eodd.floor_mean, eodd.floor_low, eodd.floor_high, eodd.p, eodd.excess)
