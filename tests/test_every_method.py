@@ -104,6 +104,7 @@ def test_it_learns(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backbone", ["resnet18", "vgg11-bn"])
 @pytest.mark.parametrize("name", METHODS)
 def test_it_learns_on_large_networks(name: str, backbone: str) -> None:
@@ -112,9 +113,8 @@ def test_it_learns_on_large_networks(name: str, backbone: str) -> None:
     assert result.val.report.balanced_accuracy > 0.4
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_saved_and_loaded_it_answers_the_same(name: str) -> None:
-    asked, result, states, _ = trained(name)
+def check_loaded(name: str, backbone: str = "tiny") -> None:
+    asked, result, states, _ = trained(name, backbone)
     again = build_learner(asked, asked.dataset.load(), states)
     load_masked_state_(again, state_to_cpu(result.learner.state_dict()))
     split = asked.dataset.load().splits["val"]
@@ -125,8 +125,12 @@ def test_saved_and_loaded_it_answers_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_interrupted_it_goes_on_bit_for_bit(name: str) -> None:
-    asked, result, states, steps = trained(name)
+def test_saved_and_loaded_it_answers_the_same(name: str) -> None:
+    check_loaded(name)
+
+
+def check_resumed(name: str, backbone: str = "tiny") -> None:
+    asked, result, states, steps = trained(name, backbone)
     if asked.method.post_hoc:
         assert steps == []  # it trains nothing of its own
         return
@@ -136,6 +140,11 @@ def test_interrupted_it_goes_on_bit_for_bit(name: str) -> None:
     before, after = result.learner.state_dict(), resumed.learner.state_dict()
     assert list(before) == list(after)
     assert [key for key in before if not torch.equal(before[key], after[key])] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_it_goes_on_bit_for_bit(name: str) -> None:
+    check_resumed(name)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -199,11 +208,13 @@ def test_channels_are_pruned_on_top_of_it(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backbone", ["resnet18", "vgg11-bn"])
 @pytest.mark.parametrize("name", METHODS)
-def test_channels_are_pruned_on_top_of_it_in_large_networks(name: str, backbone: str) -> None:
-    rounds = pruned(name, backbone)
-    check_masks(name, trained(name, backbone)[1].learner, rounds)
+def test_large_networks_are_loaded_resumed_and_pruned(name: str, backbone: str) -> None:
+    check_loaded(name, backbone)
+    check_resumed(name, backbone)
+    check_masks(name, trained(name, backbone)[1].learner, pruned(name, backbone))
     trained.cache_clear()  # 500 MB each
 
 
