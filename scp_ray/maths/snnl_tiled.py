@@ -5,12 +5,15 @@ and for its columns'. As exponents are never above 0, nothing overflows; rows wh
 again, relative to their largest exponent.
 
 Channels are scored one at a time, and every sum has a fixed order: a channel's number is the same to the last bit in
-whatever company it is scored, with however many threads.
+whatever company it is scored, with however many threads. On a CPU one thread does the work: on some processors a
+product of matrices has other last bits with two. Scorers are what shares it over cores.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -56,16 +59,27 @@ def snnl_scores_tiled(
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
     codes, groups_of = torch.unique(labellings, return_inverse=True)
     parts = []
-    for some in torch.split(groups_of, max(1, _SUMS // (len(codes) * len(maps)))):
-        labels = _Labellings.of(some, len(codes))
-        if self_pair == "exclude" and not labels.paired.any(1).all():
-            raise no_pair(len(maps))
-        channels = (
-            _Exponents.of(channel, distance, temperature) for channel in torch.split(maps, 1, 1)
-        )  # one at a time
-        parts.append(torch.stack([_scores(channel, labels, self_pair) for channel in channels], 1))
+    with _one_thread():
+        for some in torch.split(groups_of, max(1, _SUMS // (len(codes) * len(maps)))):
+            labels = _Labellings.of(some, len(codes))
+            if self_pair == "exclude" and not labels.paired.any(1).all():
+                raise no_pair(len(maps))
+            channels = (
+                _Exponents.of(channel, distance, temperature) for channel in torch.split(maps, 1, 1)
+            )  # one at a time
+            parts.append(torch.stack([_scores(channel, labels, self_pair) for channel in channels], 1))
     scores = torch.cat(parts)
     return scores if groups.ndim == 2 else scores[0]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Labellings(NamedTuple):
