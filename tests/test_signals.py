@@ -123,7 +123,7 @@ def test_one_trial_without_ray_is_stopped_and_goes_on(undisturbed: Path, tmp_pat
     stopped(trial, signal.SIGUSR1, root)
     subprocess.run(words, check=True, capture_output=True, timeout=120)
     (name,) = (path.name for path in (root / "rounds").glob("*.parquet"))
-    for kind in ("rounds", "channels", "predictions"):
+    for kind in ("rounds", "channels", "predictions", "evidence"):
         (tmp_path / "picked" / kind).mkdir(parents=True)
         (tmp_path / "picked" / kind / name).write_bytes((undisturbed / kind / name).read_bytes())
     same_ledgers(tmp_path / "picked", root)

@@ -69,7 +69,7 @@ def test_a_sweep_equals_its_trials_run_alone(finished: Path, tmp_path: Path) -> 
     alone = [sys.executable, "-m", "scp_ray.cli.main", "trial", str(space), "--out", str(tmp_path)]
     subprocess.run(alone, check=True, capture_output=True, timeout=120)
     trial_id = load_sweep(tmp_path / "miniature").trials["trial_id"][0]
-    for kind in ("rounds", "channels", "predictions"):
+    for kind in ("rounds", "channels", "predictions", "evidence"):
         name = f"{kind}/{trial_id}.parquet"
         (tmp_path / "picked" / kind).mkdir(parents=True)
         (tmp_path / "picked" / name).write_bytes((finished / name).read_bytes())
