@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted_arms import ACCURACY, Table, read_table
-from scp_ray.maths.paired_bootstrap import observed_metrics
+from scp_ray.maths.metrics import observed_metrics
 from scp_ray.maths.uncertainty import EVIDENCE, evidence, noise_floor
 
 GAPS = (0.0, 0.1, 0.4)  # true positive rate of group 0 minus that of group 1, in every class

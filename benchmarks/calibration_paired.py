@@ -26,9 +26,11 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.planted_arms import ACCURACY, METADATA, Arms, Table, planted, read_table
+from scp_ray.maths.metrics import METRICS, observed_metrics
 from scp_ray.maths.paired import difference_of, fate_of, paired_differences, satterthwaite
-from scp_ray.maths.paired_bootstrap import METRICS, Answers, Units, observed_metrics, redrawn_metrics
+from scp_ray.maths.paired_bootstrap import Answers, redrawn_metrics
 from scp_ray.maths.power import SHARED, detectable_difference, with_arms, with_seeds
+from scp_ray.maths.units import Units
 
 CASES = {"none": {"better_by": 0.0, "gap": 0.0}, "planted": {"better_by": 0.05, "gap": 0.1}}
 

@@ -18,9 +18,10 @@ from benchmarks.calibration import GAPS, TRUTHS, answers, share
 from benchmarks.planted_arms import Table, read_table
 from scp_ray.maths import gaps
 from scp_ray.maths.kinds import Kinds
-from scp_ray.maths.paired_bootstrap import Units, observed_metrics
+from scp_ray.maths.metrics import observed_metrics
 from scp_ray.maths.rates import f1_mean
 from scp_ray.maths.uncertainty import NORMAL
+from scp_ray.maths.units import Units
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from benchmarks.calibration import answers
 from benchmarks.measure import tell
 from benchmarks.planted_arms import read_table
 from scp_ray.maths.kinds import Kinds
-from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.redrawn import standard_errors
 from scp_ray.maths.report import fairness_report
 from scp_ray.maths.uncertainty import FLOORED, evidence, noise_floor
+from scp_ray.maths.units import Units
 
 TABLES = 1000  # permutations, and draws
 

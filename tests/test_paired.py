@@ -18,8 +18,8 @@ from scp_ray.maths.paired import (
     satterthwaite,
     verdict,
 )
-from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.report import fairness_report
+from scp_ray.maths.units import Units
 
 # two classes, two images of each in either group: wrong by whole classes only, so that redrawn images change nothing
 LABEL, GROUP = [0, 0, 1, 1, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1, 1, 1]

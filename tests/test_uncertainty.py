@@ -11,11 +11,12 @@ import pytest
 import scp_ray
 from scp_ray.errors import ScpError
 from scp_ray.maths.kinds import Kinds
-from scp_ray.maths.paired_bootstrap import Units, redrawn_metrics
+from scp_ray.maths.paired_bootstrap import redrawn_metrics
 from scp_ray.maths.rates import f1_mean
 from scp_ray.maths.redrawn import standard_errors, thin_classes
 from scp_ray.maths.report import fairness_report
 from scp_ray.maths.uncertainty import EVIDENCE, FLOORED, NoiseFloor, _noise_share, evidence, noise_floor
+from scp_ray.maths.units import Units
 
 # class 0: two images in each group, right in group 0 and wrong in group 1; class 1: all right
 LABEL, GROUP = [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 0, 0, 1, 1]

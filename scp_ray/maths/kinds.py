@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.rates import Counts, Floats, Ints
+from scp_ray.maths.units import Units
 
 
 class Kinds:
@@ -66,10 +66,7 @@ class Kinds:
 
     def counts(self, weight: Floats) -> Counts:
         """Counts (draws, 2, K) of weights that keep the images of every cell."""
-        support = self.units.images.reshape(-1, 2).T  # (2, K)
-        outside = support.sum(1, keepdims=True) - support
-        tp, fp = self._counted(self._right, weight), self._counted(self._wrong, weight)
-        return Counts(tp=tp, fp=fp, fn=support - tp, tn=outside - fp)
+        return self.units.counts(self._counted(self._right, weight), self._counted(self._wrong, weight))
 
     def _counted(self, table: csr_array, weight: Floats) -> Any:
         draws, groups, kinds = weight.shape

@@ -13,8 +13,10 @@ from scipy.special import stdtrit
 
 from scp_ray.errors import ScpError
 from scp_ray.maths.gaps import GAPS
-from scp_ray.maths.paired_bootstrap import METRICS, Units, observed_metrics, redrawn_metrics
+from scp_ray.maths.metrics import METRICS, observed_metrics
+from scp_ray.maths.paired_bootstrap import redrawn_metrics
 from scp_ray.maths.rates import Floats, Ints
+from scp_ray.maths.units import Units
 
 LEVEL = 0.95
 _SMALLEST_P = 1e-15  # below it, t quantiles are no more than rounding

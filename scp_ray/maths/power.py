@@ -12,10 +12,11 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 
 from scp_ray.errors import ScpError
+from scp_ray.maths.metrics import observed_metrics
 from scp_ray.maths.paired import half_width
-from scp_ray.maths.paired_bootstrap import Units, observed_metrics
 from scp_ray.maths.planted_pairs import image_variance, planted_pairs
 from scp_ray.maths.rates import Floats, Ints
+from scp_ray.maths.units import Units
 
 Range = tuple[float, float]
 METRICS = ("f1", "eodd", "fate")

@@ -9,8 +9,8 @@ import numpy as np
 
 from scp_ray.maths import gaps
 from scp_ray.maths.kinds import Kinds
-from scp_ray.maths.paired_bootstrap import Units
 from scp_ray.maths.rates import Floats, f1_mean
+from scp_ray.maths.units import Units
 
 _CELLS_AT_ONCE = 500_000  # weights held at a time
 

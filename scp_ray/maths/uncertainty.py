@@ -16,9 +16,10 @@ import numpy as np
 
 from scp_ray.errors import ScpError
 from scp_ray.maths.kinds import Kinds
-from scp_ray.maths.paired_bootstrap import Units, observed_metrics
+from scp_ray.maths.metrics import observed_metrics
 from scp_ray.maths.rates import Floats
 from scp_ray.maths.redrawn import permuted_gaps, standard_errors
+from scp_ray.maths.units import Units
 from scp_ray.seeds import derive_seed
 
 FLOORED = ("eopp0", "eopp1", "eodd", "eodd_sum_abs")  # gaps: what is 0 for equal rates, and above it for noise alone
@@ -103,7 +104,7 @@ def evidence(
     """Of F1 and of every gap: noise floor, standard error, interval. One permutation serves all gaps.
 
     Arguments as for ``noise_floor``; ``draws`` are those of the smoothed bootstrap, in which whole units are drawn
-    within their class and group, and thin cells from their class (see ``paired_bootstrap.Units``). Where a group has
+    within their class and group, and thin cells from their class (see ``units.Units``). Where a group has
     no images all is NaN.
 
     Raises ScpError for other shapes or codes.

@@ -101,7 +101,7 @@ class Apart:
                 connection.send(self._messages.get())
 
     def _hear(self, connection: Connection) -> None:
-        try:
+        with contextlib.suppress(EOFError, OSError):  # it has died before it was through: ``close`` says so
             while not self._through:
                 kind, line = connection.recv()
                 if kind == "ready":
@@ -110,8 +110,6 @@ class Apart:
                 if kind == "say":
                     self._say(line)
                 self._through = kind == "through"
-        except (EOFError, OSError):
-            pass  # ``close`` says what that means
         self._ended.set()
         self._ready.set()
 
@@ -124,16 +122,13 @@ def _serve(connection: Connection, root: str, token: str | None, replay_command:
 
     ledger = Ledger(root, token=token)
     tracker = Background(trackers(ledger), ledger, replay_command, lambda line: connection.send(("say", line)))
-    connection.send(("ready", None))
     try:
-        while True:
-            kind, content = connection.recv()
-            if kind == "close":
-                break
-            getattr(tracker, kind)(content)
-        tracker.close(content)
-        connection.send(("through", None))
-    except (EOFError, BrokenPipeError):  # the driver has died: nobody is left to tell
-        pass
+        with contextlib.suppress(EOFError, BrokenPipeError):  # the driver has died: nobody is left to tell
+            connection.send(("ready", None))
+            kind = ""
+            while kind != "close":
+                kind, content = connection.recv()
+                getattr(tracker, kind)(content)
+            connection.send(("through", None))
     finally:
         os._exit(0)  # a request that hangs keeps no process

@@ -16,9 +16,9 @@ from ray.air.execution._internal import actor_manager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
 from scp_ray import signals
-from scp_ray.errors import LedgerError, ScpError
+from scp_ray.errors import LedgerError, ScpError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
-from scp_ray.ledger.lease import Lease
+from scp_ray.ledger.lease import Lease, holds
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
 from scp_ray.tune.space import Job
 from scp_ray.tune.trainable import unpack
@@ -94,6 +94,17 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         self.interrupted = False  # by a signal
         self.broken: ScpError | None = None  # why failures, or a search's course, can no longer be kept
         self._deaths: dict[str, tuple[str, int]] = {}  # of a job's workers: how far it was, how often there
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do ``work`` beside the main thread. Raises SweepHeldError where another driver has the sweep by its end."""
+        try:
+            beside_main_thread(work, self)
+        except LedgerError:
+            if self._ledger.token is None or holds(self._ledger.driver, self._ledger.token):
+                raise
+            self._lease.lost = True
+        if self._lease.lost:
+            raise SweepHeldError(f"another driver has taken {self._ledger.root} over while this one was silent.")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No single trial is stopped from here."""

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scp_ray.config import SweepConfig
-from scp_ray.errors import LedgerError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.files import clear_half_written
-from scp_ray.ledger.lease import Lease, holds
+from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import NotSnapshotted
 from scp_ray.tune.connection import connected
-from scp_ray.tune.driver import Driver, beside_main_thread
+from scp_ray.tune.driver import Driver
 from scp_ray.tune.node_types import nodes_to_come
 from scp_ray.tune.placement import Bundle, Node, fits
 from scp_ray.tune.preflight import cluster_nodes, place_trials
@@ -68,14 +67,7 @@ def run_search(
     driver = Driver(ledger, lease, sinks, {}, rerun)
     work = _Work(config, ledger, sinks, told, driver, address, wait_s, retry_failed)
     if not before.over:
-        try:
-            beside_main_thread(work.run, driver)
-        except LedgerError:
-            if ledger.token is None or holds(ledger.driver, ledger.token):
-                raise
-            lease.lost = True
-        if lease.lost:
-            raise SweepHeldError(f"another driver has taken {ledger.root} over while this one was silent.")
+        driver.run(work.run)
     interrupted = driver.interrupted and not (work.search is not None and work.search.campaign.over)
     if not interrupted:
         ledger.check_lease()

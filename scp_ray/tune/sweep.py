@@ -11,15 +11,14 @@ from typing import Any
 from ray import tune
 
 from scp_ray.config import Arm, SweepConfig
-from scp_ray.errors import LedgerError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import define, version_notes
 from scp_ray.ledger.files import clear_half_written, write_json
-from scp_ray.ledger.lease import Lease, holds
+from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.connection import connected
-from scp_ray.tune.driver import Driver, beside_main_thread, memory_kills_are_lost_workers
+from scp_ray.tune.driver import Driver, memory_kills_are_lost_workers
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
@@ -63,14 +62,7 @@ def run_sweep(
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        try:
-            beside_main_thread(lambda: _run(config, arms, ledger, plan, sinks, address, driver, wait_s), driver)
-        except LedgerError:
-            if ledger.token is None or holds(ledger.driver, ledger.token):
-                raise
-            lease.lost = True
-        if lease.lost:
-            raise SweepHeldError(f"another driver has taken {ledger.root} over while this one was silent.")
+        driver.run(lambda: _run(config, arms, ledger, plan, sinks, address, driver, wait_s))
     else:
         define_sweep(config, arms, ledger)
     interrupted = driver.interrupted and len(driver.finished) < len(plan.to_do)
