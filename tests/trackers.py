@@ -1,10 +1,11 @@
-"""A small sweep's ledger, one that grows as if a sweep were going on, and what MLflow shows of it."""
+"""A small sweep's ledger, one that grows as if a sweep were going on, a tracker that hears of it, and what it shows."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from scp_ray.ledger import Ledger
 from scp_ray.ledger.definition import define
 from scp_ray.ledger.files import replace_rounds, write_json
 from scp_ray.ledger.rows import rows_table
+from scp_ray.tracking.background import Background
+from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tune.record import record_base, record_trial
 
 SWEEP: dict[str, Any] = SPACE | {"grid": {"pr_c": [0.1, 0.2]}}
@@ -79,3 +82,23 @@ def content(database: Path, name: str, *, circumstances: bool = True) -> dict[st
             "metrics": sorted(p for p in metrics[run] if circumstances or not p[0].startswith("circumstances/")),
         }
     return shown
+
+
+def live(
+    source: Ledger, sweep: Ledger, uri: str, said: list[str], at: Callable[[int], None] = lambda number: None
+) -> Background:
+    """Tell a tracker of a sweep that goes on; ``at`` is called before each row's number."""
+    told = Background(lambda: MLflowRuns(uri, sweep.root), sweep, f"scp-ray track {sweep.root}", said.append)
+    told.open(sweep.definition())
+    for number, row in enumerate(going_on(source, sweep)):
+        at(number)
+        told.round(row)
+    return told
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("what the test waits for did not happen within a minute")

@@ -9,8 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-from trackers import begun, content, going_on, make_ledger
+from trackers import begun, content, going_on
 
 from scp_ray.ledger import Ledger, Sweep
 from scp_ray.tracking.apart import Apart
@@ -18,33 +17,28 @@ from scp_ray.tracking.replay import replay
 from scp_ray.tracking.where import tracking_uri
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    return make_ledger(tmp_path_factory.mktemp("source") / "source")
-
-
-def test_it_tells_what_a_replay_tells_and_leaves_no_process(source: Ledger, tmp_path: Path) -> None:
-    live, said = begun(source, tmp_path / "live", "live"), list[str]()
+def test_it_tells_what_a_replay_tells_and_leaves_no_process(ledger: Ledger, tmp_path: Path) -> None:
+    live, said = begun(ledger, tmp_path / "live", "live"), list[str]()
     tracker = Apart(live, "scp-ray track live", said.append)
     tracker.open(live.definition())
-    for row in going_on(source, live):
+    for row in going_on(ledger, live):
         tracker.round(row)
     tracker.close()
     assert said == []
     assert not Path(f"/proc/{tracker._process.pid}").exists()
-    again = begun(source, tmp_path / "again", "again")
-    for _ in going_on(source, again):
+    again = begun(ledger, tmp_path / "again", "again")
+    for _ in going_on(ledger, again):
         pass
     replay(Sweep(again), tracking_uri(again.root))
     told, replayed = content(tmp_path / "live/mlflow.db", "live"), content(tmp_path / "again/mlflow.db", "again")
     assert told == replayed and len(told) == 4  # the sweep, its base model and two trials
 
 
-def test_killed_it_is_said_what_to_do(source: Ledger, tmp_path: Path) -> None:
-    live, said = begun(source, tmp_path / "live", "live"), list[str]()
+def test_killed_it_is_said_what_to_do(ledger: Ledger, tmp_path: Path) -> None:
+    live, said = begun(ledger, tmp_path / "live", "live"), list[str]()
     tracker = Apart(live, "scp-ray track live", said.append)
     tracker.open(live.definition())
-    for number, row in enumerate(going_on(source, live)):
+    for number, row in enumerate(going_on(ledger, live)):
         tracker.round(row)
         if number == 1:
             os.kill(tracker._process.pid, signal.SIGKILL)
@@ -71,9 +65,9 @@ if __name__ == "__main__":
 """
 
 
-def test_it_ends_with_a_driver_that_is_killed(source: Ledger, tmp_path: Path) -> None:
+def test_it_ends_with_a_driver_that_is_killed(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "driver.py").write_text(DRIVER)
-    command = [sys.executable, str(tmp_path / "driver.py"), str(begun(source, tmp_path / "live", "live").root)]
+    command = [sys.executable, str(tmp_path / "driver.py"), str(begun(ledger, tmp_path / "live", "live").root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         child = Path(f"/proc/{int(driver.stdout.readline())}")

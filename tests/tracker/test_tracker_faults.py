@@ -1,23 +1,18 @@
-"""MLflow dead, dying, hanging, broken, slow or full: the sweep does not notice, and MLflow is complete in the end."""
+"""MLflow dead, dying, hanging, broken, slow or full: who tells it goes on, and MLflow is complete in the end."""
 
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from miniature import same_ledgers
 from mlflow_server import Proxy, Server, free_port
-from trackers import SWEEP, begun, content, going_on, make_ledger
+from trackers import begun, content, going_on, live, wait_for
 
 from scp_ray.errors import TrackingError
 from scp_ray.ledger import Ledger, Sweep
@@ -26,71 +21,6 @@ from scp_ray.tracking.background import Background
 from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tracking.replay import replay
 from scp_ray.tracking.where import trackers, tracking_uri
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    return make_ledger(tmp_path_factory.mktemp("ledger") / "miniature")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    proxy = Proxy(server.port)
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture(scope="module")
-def well(ledger: Ledger, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """A sweep with which all went well, MLflow told live."""
-    sweep, said = begun(ledger, tmp_path_factory.mktemp("well"), "undisturbed"), list[str]()
-    told = live(ledger, sweep, server.uri, said)
-    wait_for(lambda: told.idle)
-    told.close()
-    assert said == []
-    return sweep
-
-
-@pytest.fixture(scope="module")
-def undisturbed(well: Ledger, server: Server) -> dict[str, Any]:
-    """What MLflow holds of it, compared with the ledger by hand."""
-    shown = content(server.database, "undisturbed")
-    assert len(shown) == 1 + 1 + 2
-    assert {run["status"] for run in shown.values()} == {"FINISHED"}
-    for path in (well.root / "rounds").iterdir():
-        rows, run = well.rounds(path.stem), shown[path.stem]
-        points = [(step, value) for key, step, value in run["metrics"] if key == "val_f1"]
-        assert points == [(row["round"], row["val_f1"]) for row in rows]
-        assert run["params"]["pr_c"] == str(rows[0]["pr_c"])
-        assert run["tags"]["scp_ray.rounds_done"] == "2"
-    return shown
-
-
-def live(
-    source: Ledger, sweep: Ledger, uri: str, said: list[str], at: Callable[[int], None] = lambda number: None
-) -> Background:
-    """Tell a tracker of a sweep that goes on; ``at`` is called before each row's number."""
-    told = Background(lambda: MLflowRuns(uri, sweep.root), sweep, f"scp-ray track {sweep.root}", said.append)
-    told.open(sweep.definition())
-    for number, row in enumerate(going_on(source, sweep)):
-        at(number)
-        told.round(row)
-    return told
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("what the test waits for did not happen within a minute")
 
 
 def test_dead_at_the_start_and_there_later(
@@ -160,8 +90,7 @@ import sys
 sys.path.insert(0, "tests")
 from pathlib import Path
 from scp_ray.ledger import Ledger
-from test_tracker_faults import live
-from trackers import begun
+from trackers import begun, live
 live(Ledger(sys.argv[1]), begun(Ledger(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]), sys.argv[4], said := []).close()
 print(*said, sep="\\n")
 sys.exit(7)
@@ -172,7 +101,7 @@ def test_a_server_that_hangs_keeps_no_process_from_its_exit(
     ledger: Ledger, server: Server, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     """It is stopped: connections are taken and nothing is answered. The process ends with its own exit code."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", EXITS_WITH_7, str(ledger.root), str(tmp_path), "hanging", server.uri]
     environment = os.environ | {"MLFLOW_HTTP_REQUEST_TIMEOUT": "1000", "MLFLOW_ENABLE_ASYNC_LOGGING": "true"}
     environment["PYTHONPATH"] = str(root)
@@ -182,17 +111,6 @@ def test_a_server_that_hangs_keeps_no_process_from_its_exit(
     assert ended.stdout == f"MLflow lacks something of 3 base models and trials. Fill it: scp-ray track {tmp_path}\n"
     replay(Sweep(Ledger(tmp_path)), server.uri)
     assert content(server.database, "hanging") == undisturbed
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small tmpfs is not allowed here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_its_disk_full(
@@ -371,128 +289,6 @@ def test_sixteen_first_users_of_one_database(ledger: Ledger, tmp_path: Path) -> 
     """MLflow's own first users make its tables all at once, and most of them fail."""
     begun(ledger, tmp_path, "shared")
     command = [sys.executable, "-c", FIRST_TOUCH, str(tmp_path)]
-    ended = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert len(content(tmp_path / "shared.db", "sweep-15")) == 1
-
-
-def test_two_at_once_of_one_sweep_are_one(
-    ledger: Ledger, server: Server, proxy: Proxy, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
-    """The second ``track`` is refused with exit code 4, and says who is at it. Neither shows the password."""
-    sweep = begun(ledger, tmp_path, "twice")
-    list(going_on(ledger, sweep))
-    proxy.delay_s = 0.3
-    command = [sys.executable, "-m", "scp_ray.cli.main", "track", str(tmp_path)]
-    uri = proxy.uri.replace("http://", "http://alice:pa55-word@")
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "false"}
-    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(sweep.driver.exists)
-        second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert second.returncode == 4
-        assert f"process {first.pid} " in second.stderr
-        assert first.wait(timeout=120) == 0
-    finally:
-        first.kill()
-        told, said = first.communicate()
-    assert told == "" and said.endswith(f"Look: {uri.replace('alice:pa55-word', '***')}\n")
-    assert not sweep.driver.exists()
-    assert content(server.database, "twice") == undisturbed
-
-
-# -- whole sweeps -----------------------------------------------------------------------------------------------------
-
-
-def track(sweep: Ledger, uri: str) -> None:
-    """The command, in a process of its own."""
-    command = [sys.executable, "-m", "scp_ray.cli.main", "track", str(sweep.root)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
-    told = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert told.returncode == 0, told.stderr
-
-
-def run_sweep(out: Path, uri: str, during: Callable[[Path], None] = lambda root: None) -> tuple[str, str]:
-    """A sweep of the command line, on a Ray of its own; returns its stdout and stderr."""
-    space = out / "space.yaml"
-    out.mkdir(exist_ok=True)
-    space.write_text(yaml.safe_dump(SWEEP))
-    command = [sys.executable, "-m", "scp_ray.cli.main", "sweep", str(space), "--out", str(out), "--json"]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
-    sweep = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        during(out / "miniature")
-        told, said = sweep.communicate(timeout=400)
-    finally:
-        sweep.kill()
-        sweep.wait()
-    assert sweep.returncode == 0, said
-    return told, said
-
-
-@pytest.mark.ray
-def test_a_sweep_without_its_server_and_without_its_secrets(
-    ledger: Ledger, server: Server, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
-    """Nobody listens at the address, which holds a password and a token: ledger equal, nothing of them written."""
-    uri = f"http://alice:pa55-word@127.0.0.1:{free_port()}/at?token=t0ken-0f-alice"
-    told, said = run_sweep(tmp_path / "out", uri)
-    assert said.count("warning: MLflow does not take") == 1
-    assert said.count("Fill it: scp-ray track") == 1
-    root = tmp_path / "out" / "miniature"
-    same_ledgers(ledger.root, root)
-    for secret in ("pa55-word", "t0ken-0f-alice"):
-        assert secret not in told + said
-        assert not [path for path in root.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
-    track(Ledger(root), server.uri)
-    assert content(server.database, "miniature", circumstances=False) == _without_circumstances(undisturbed)
-
-
-def _without_circumstances(shown: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: run | {"metrics": [point for point in run["metrics"] if not point[0].startswith("circumstances/")]}
-        for key, run in shown.items()
-    }
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.parametrize("fault", ["none", "killed", "stopped", "500", "slow by 5 s", "disk full"])
-def test_a_sweep_with_a_faulty_server(
-    ledger: Ledger, server: Server, undisturbed: dict[str, Any], fault: str, small_disk: Path, tmp_path: Path
-) -> None:
-    """The server fails when the first row is there; the ledger is equal, and afterwards MLflow is."""
-    mortal = Server(small_disk if fault == "disk full" else tmp_path, server.database)
-    proxy, ballast = Proxy(mortal.port), small_disk / "ballast"
-
-    def fail(root: Path) -> None:
-        proxy.delay_s = 5.0 if fault == "slow by 5 s" else 0.0
-        wait_for(lambda: any(root.glob("rounds/*.parquet")))
-        proxy.broken = fault == "500"
-        if fault == "killed":
-            mortal.kill()
-        if fault == "stopped":
-            mortal.signal(signal.SIGSTOP)
-        if fault == "disk full":
-            left = os.statvfs(small_disk)
-            ballast.write_bytes(bytes(left.f_bavail * left.f_frsize))
-
-    try:
-        _, said = run_sweep(tmp_path / "out", proxy.uri, fail)
-        if fault == "none":
-            assert "MLflow" not in said
-        else:
-            assert said.count("Fill it: scp-ray track") == 1
-            assert said.count("warning: MLflow") <= 1
-        root = tmp_path / "out" / "miniature"
-        same_ledgers(ledger.root, root)
-        ballast.unlink(missing_ok=True)
-        if fault == "killed":
-            mortal.start()
-        mortal.signal(signal.SIGCONT)
-        if fault != "none":
-            track(Ledger(root), mortal.uri)
-        assert content(mortal.database, "miniature", circumstances=False) == _without_circumstances(undisturbed)
-    finally:
-        proxy.close()
-        mortal.kill()
