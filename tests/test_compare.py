@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import asking
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from asking import Answer
 from planted_sweep import CLASSES, Images, eodd_by_hand, write
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from scp_ray.cli.main import main
 from scp_ray.errors import ConfigError, LedgerError, UnknownNameError
 from scp_ray.ledger import load_sweep
 from scp_ray.ledger.evidence import evidence_of, fill_evidence
@@ -37,17 +36,8 @@ ACCURACY = {"pr_c=0.1, layer=-1": (0.95, 0.5), "pr_c=0.2, layer=-1": (0.95, 0.93
 BASE = (0.95, 0.45)
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 def ask(*words: object) -> Answer:
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        code = main(["compare", *map(str, words)])
-    return Answer(code, out.getvalue(), err.getvalue())
+    return asking.ask("compare", *words)
 
 
 def make(root: Path, base: tuple[float, float] = BASE, seeds: tuple[int, ...] = SEEDS, **changes: Any) -> Path:

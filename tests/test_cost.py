@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_cli import MINIATURE, ask
+from asking import MINIATURE, ask
 
 from scp_ray.config import SweepConfig, read_space
 from scp_ray.ledger import Ledger

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_cli import ask
+from asking import ask
 
 from scp_ray.ledger import load_sweep
 from scp_ray.report.search_result import search_result
