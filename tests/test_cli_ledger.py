@@ -204,7 +204,7 @@ def test_status_counts_what_is_done(done):
         "sweep": str(root),
         "driver": None,
         "bases": {"done": 1, "of": 1},
-        "trials": {"done": 2, "started": 0, "waiting": 0, "failed": 0},
+        "trials": {"done": 2, "stopped": 0, "started": 0, "waiting": 0, "failed": 0},
         "rounds": {"done": 2, "of": 2},
         "failures": [],
     }
@@ -225,7 +225,7 @@ def test_status_names_a_failure_and_ends_with_1(miniature, tmp_path):
     (root / "failures" / f"{second}.json").write_text(json.dumps(failure))
     answer = ask("status", root, "--json")
     assert answer.code == 1
-    assert answer.json["trials"] == {"done": 1, "started": 0, "waiting": 0, "failed": 1}
+    assert answer.json["trials"] == {"done": 1, "stopped": 0, "started": 0, "waiting": 0, "failed": 1}
     assert answer.json["bases"] == {"done": 1, "of": 2}
     assert answer.json["failures"] == [failure]
     text = ask("status", root).out

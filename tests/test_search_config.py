@@ -10,7 +10,7 @@ import pytest
 from miniature import SPACE, TRIAL
 
 from scp_ray.config import SweepConfig
-from scp_ray.config.search import Constraint, Objective, known_metrics
+from scp_ray.config.objectives import Constraint, Objective, known_metrics
 from scp_ray.config.yaml import _load
 from scp_ray.errors import ConfigError
 
@@ -116,6 +116,14 @@ def test_every_number_on_validation_can_be_an_objective() -> None:
         ({"replicates": {"seeds": [0], "start": 2, "race": True}}, "at most the 1 seeds"),
         ({"storage": "postgresql://me:secret@host/db"}, "a password would be written"),
         ({"trials": 0}, "search.trials: got 0"),
+        ({"asha": {}}, "search.asha: got 2 objectives; runs are ranked by one"),
+        ({"asha": {"reduction": 1}}, "search.asha.reduction: got 1 (int); allowed is a whole number >= 2"),
+        ({"asha": {"every": 1}}, "search.asha.every: unknown key"),
+        ({"asha": {"grace": 5}, "objectives": {"val_f1": "max"}, "replicates": {}}, "got 5 with rounds: 2, so no run"),
+        (
+            {"asha": {}, "objectives": {"val_f1": "max"}, "replicates": {"seeds": [0, 1], "start": 1, "race": True}},
+            "search.asha: does not go with replicates.race",
+        ),
     ],
 )
 def test_a_fault_is_named_with_its_place(changes: dict[str, Any], words: str) -> None:

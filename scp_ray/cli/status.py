@@ -8,6 +8,8 @@ from typing import Any
 
 from scp_ray.cli.output import print_json
 
+_STATUSES = ("done", "stopped", "started", "waiting", "failed")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``scp-ray status``."""
@@ -31,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         "sweep": str(sweep.ledger.root),
         "driver": driver and {"host": driver["host"], "pid": driver["pid"]},
         "bases": {"done": sum(sweep.ledger.base_done(base_id) for base_id in needed), "of": len(needed)},
-        "trials": {name: int((trials["status"] == name).sum()) for name in ("done", "started", "waiting", "failed")},
+        "trials": {name: int((trials["status"] == name).sum()) for name in _STATUSES},
         "rounds": {
             "done": int(trials["rounds_done"].clip(upper=trials["rounds_asked"]).sum()),
             "of": int(trials["rounds_asked"].sum()),

@@ -3,57 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from annotated_types import Ge
 
 from scp_ray.config.dimensions import Dimension, read_dimensions
-from scp_ray.config.parse import Faults, Rule, read_fields, unknown_key
+from scp_ray.config.objectives import Constraint, Objective, read_constraints, read_objectives
+from scp_ray.config.parse import Faults, Reader, Rule, read_fields, unknown_key
 from scp_ray.errors import ConfigError
-from scp_ray.maths.gaps import GAPS
-from scp_ray.maths.report import fairness_report
 
 _SEEDS = Rule(
     lambda seeds: 0 < len(seeds) == len(set(seeds)), "a list of different seeds, each a whole number >= 0, at least one"
 )
-_BOUND = re.compile(r"(>=|<=)\s*(?:([-+0-9.e]+)(?:\s*\*\s*(base|vanilla))?|(base|vanilla))")
-_BOUND_WORDS = "'>= 0.6', '<= base' or '>= 0.97 * vanilla' (>= or <=; base: its own round 0; vanilla: the same seed's)"
-
-
-@cache
-def known_metrics() -> dict[str, bool]:
-    """The numbers on validation that every row of a trial has -> whether a row of a base model has them too."""
-    report = fairness_report([0, 1], [0, 1], [0, 1], num_classes=2).as_row("val_")
-    known = {name: True for name, value in report.items() if isinstance(value, float)}
-    return known | {f"val_fate_{gap}_{base}": False for gap in GAPS for base in ("base", "vanilla")}
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A metric of the selected round, and whether more of it is better."""
-
-    metric: str
-    direction: Literal["max", "min"]
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """``metric sign factor * base``: a bound on a metric of the selected round; without ``base`` a plain number."""
-
-    metric: str
-    sign: Literal[">=", "<="]
-    factor: float
-    base: Literal["base", "vanilla"] | None = None
-
-    def violation(self, value: float, reference: float) -> float:
-        """By how much ``value`` misses the bound, in the metric's own unit; at most 0 where it is kept."""
-        bound = self.factor * reference if self.base else self.factor
-        return bound - value if self.sign == ">=" else value - bound
 
 
 @dataclass(frozen=True)
@@ -82,6 +47,22 @@ class Replicates:
 
 
 @dataclass(frozen=True)
+class Halving:
+    """Early stopping: at round ``grace``, and at each ``reduction`` times as many, the best 1/``reduction`` go on."""
+
+    grace: Annotated[int, Ge(1)] = 1  # rounds that every run has
+    reduction: Annotated[int, Ge(2)] = 3
+
+    def rungs(self, rounds: int) -> list[int]:
+        """The rounds after which a run of so many may be stopped; none where there is nothing left to save."""
+        found, rung = [], self.grace
+        while rung < rounds:
+            found.append(rung)
+            rung *= self.reduction
+        return found
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """A checked ``search`` block."""
 
@@ -92,6 +73,7 @@ class SearchConfig:
     constraints: list[Constraint] = field(default_factory=list)
     warm_start: list[dict[str, Any]] = field(default_factory=list)  # points that are run first
     replicates: Replicates = field(default_factory=Replicates)
+    asha: Halving | None = None  # no run is stopped early unless given
     storage: str | None = None  # an Optuna URL or "$NAME"; a file of the sweep's own unless given
     seed: Annotated[int, Ge(0)] = 0  # of the sampler
 
@@ -101,16 +83,27 @@ class SearchConfig:
                 "storage: a password would be written into sweep.json. Put the URL into an environment variable and "
                 "write storage: $NAME."
             )
+        if self.asha and len(self.objectives) != 1:
+            raise ConfigError(
+                f"asha: got {len(self.objectives)} objectives; runs are ranked by one. Give one, such as "
+                "{val_fate_eodd_vanilla: max}, with a constraint for the other, or leave asha out."
+            )
+        if self.asha and self.replicates.race:
+            raise ConfigError(
+                "asha: does not go with replicates.race: a seed that is stopped early would end a configuration whose "
+                "other seeds are whole. Choose one of them."
+            )
 
     @classmethod
     def read(cls, data: Any, path: str, faults: Faults) -> SearchConfig | None:
         """From plain data; faults are added to ``faults``, and then the result is None."""
         before = len(faults)
-        readers = {
+        readers: dict[str, Reader] = {
             "space": read_dimensions,
-            "objectives": _read_objectives,
-            "constraints": _read_constraints,
+            "objectives": read_objectives,
+            "constraints": read_constraints,
             "warm_start": _read_points,
+            "asha": partial(read_fields, Halving),
         }
         config = read_fields(cls, data, path, faults, readers)
         if config is None or len(faults) > before:
@@ -157,50 +150,6 @@ class SearchConfig:
             if dimension.active(settings):
                 settings[dimension.key] = given.get(dimension.key, dimension.middle())
         return settings
-
-
-def _read_objectives(data: Any, path: str, faults: Faults) -> list[Objective]:
-    if not isinstance(data, Mapping) or not data:
-        faults.append(f"{path}: got {data!r}; allowed is a mapping of val_ metrics to max or min, at least one.")
-        return []
-    found = []
-    for metric, direction in data.items():
-        _check_metric(metric, f"{path}.{metric}", faults)
-        if direction not in ("max", "min"):
-            faults.append(f"{path}.{metric}: got {direction!r}; allowed is 'max' or 'min'.")
-            continue
-        found.append(Objective(str(metric), direction))
-    return found
-
-
-def _read_constraints(data: Any, path: str, faults: Faults) -> list[Constraint]:
-    if not isinstance(data, Mapping):
-        faults.append(f"{path}: got {data!r}; allowed is a mapping of val_ metrics to bounds such as {_BOUND_WORDS}.")
-        return []
-    found = []
-    for metric, bound in data.items():
-        where = f"{path}.{metric}"
-        _check_metric(metric, where, faults)
-        match = _BOUND.fullmatch(bound.strip()) if isinstance(bound, str) else None
-        try:
-            factor = float(match[2] or 1) if match else float("nan")
-        except ValueError:
-            match = None
-        if match is None:
-            faults.append(f"{where}: got {bound!r}; allowed are bounds such as {_BOUND_WORDS}.")
-            continue
-        base = match[3] or match[4]
-        if base == "vanilla" and known_metrics().get(str(metric)) is False:
-            faults.append(f"{where}: got {bound!r}; the vanilla base model has no FATE. Give a plain number.")
-        found.append(Constraint(str(metric), match[1], factor, base))  # type: ignore[arg-type]
-    return found
-
-
-def _check_metric(metric: Any, path: str, faults: Faults) -> None:
-    if str(metric).startswith("test_"):
-        faults.append(f"{path}: the test split is never searched. Name a metric of validation: val_{metric[5:]}.")
-    elif metric not in known_metrics():
-        faults.append(unknown_key(path, metric, known_metrics()))
 
 
 def _read_points(data: Any, path: str, faults: Faults) -> list[dict[str, Any]]:

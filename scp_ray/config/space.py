@@ -13,6 +13,7 @@ from scp_ray.config.arms import Raw, arm_label, check_deeper, combinations, poin
 from scp_ray.config.identity import ResolvedTrial, resolve
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.search import SearchConfig
+from scp_ray.config.trial import TrialConfig
 from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError, ScpError
 
@@ -103,6 +104,7 @@ class SweepConfig:
             if "search" in data:
                 search = SearchConfig.read(data["search"], "search", [])
                 found = points_of(trial, search, faults) if search else []
+                faults += _never_stopped(trial, search) if search else []
             else:
                 found = combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
             raws = [raw for *_, raw in found]
@@ -165,6 +167,17 @@ class SweepConfig:
         except ScpError as error:
             faults.append(f"trial: {error}")
         return None
+
+
+def _never_stopped(trial: Mapping[str, Any], search: SearchConfig) -> Faults:
+    """What is wrong with an early stop that would come after the last round."""
+    rounds = trial.get("rounds", TrialConfig.rounds)
+    if search.asha is None or not isinstance(rounds, int) or search.asha.rungs(rounds):
+        return []
+    return [
+        f"search.asha.grace: got {search.asha.grace} with rounds: {rounds}, so no run could be stopped before its end. "
+        "Give a grace below rounds, or leave asha out."
+    ]
 
 
 def _mapping(value: Any, path: str, faults: Faults) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from scp_ray.ledger.files import (
     write_table,
 )
 from scp_ray.ledger.lease import holds
-from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
+from scp_ray.ledger.rows import channels_table, predictions_table, rows_done, rows_table
 from scp_ray.ledger.states import States
 from scp_ray.maths.report import FairnessReport, fairness_report
 from scp_ray.maths.weight_ranking import layer_sparsity
@@ -200,6 +200,14 @@ class Ledger:
         replace_rounds(self.table_path("channels", trial_id), channels, [index])
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [index])
 
+    def stop_trial(self, trial_id: str, reason: str) -> Row:
+        """Mark the last round of a trial that nobody is at work on as the one it was stopped after; returns its row."""
+        self.check_lease()
+        row = self.rounds(trial_id)[-1]
+        row |= {"stopped": True, "stop_reason": "; ".join(filter(None, [row["stop_reason"], reason]))}
+        replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [row["round"]])
+        return row
+
     def states(self, identifier: str) -> States:
         """State of a trial or base model to resume from."""
         return States(self.root / "state" / identifier)
@@ -234,11 +242,6 @@ class Ledger:
         """It is tried again, or has succeeded."""
         self.check_lease()
         (self.root / "failures" / f"{identifier}.json").unlink(missing_ok=True)
-
-
-def rows_done(rows: Sequence[Row], rounds: int) -> bool:
-    """Whether a trial's rows reach the rounds asked for, or its loop has ended before."""
-    return bool(rows) and (int(rows[-1]["round"]) >= rounds or bool(rows[-1]["stopped"]))
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from scp_ray.errors import LedgerError
 from scp_ray.ledger.evidence import evidence_frame
 from scp_ray.ledger.files import read_many, read_table
-from scp_ray.ledger.ledger import Ledger, rows_done
+from scp_ray.ledger.ledger import Ledger
+from scp_ray.ledger.rows import rows_done, stopped_early
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
 from scp_ray.places import AnyPath, any_path
 
@@ -53,7 +54,8 @@ class Sweep:
     def trials(self) -> pd.DataFrame:
         """A row per arm and seed: the axes' values, ids, status, rounds done, the selected round.
 
-        Arms that resolve to one trial share its ``trial_id``. ``status`` is done, failed, started or waiting.
+        Arms that resolve to one trial share its ``trial_id``. ``status`` is done, stopped (early, by a
+        search), failed, started or waiting.
         """
         failures = self.ledger.failures()
         by_trial = dict(list(self.rounds.groupby("trial_id"))) if len(self.rounds) else {}
@@ -123,7 +125,7 @@ def _standing(
     selected = select_round(config["select"], fates, stop_reasons(standings, rule))
     last = {str(key): value for key, value in rounds.iloc[-1].items()}
     done = rows_done([last], config["rounds"])
-    status = "done" if done else "failed" if failed else "started"
+    status = "stopped" if stopped_early(last) else "done" if done else "failed" if failed else "started"
     return {"status": status, "rounds_done": int(asked["round"].max()), "selected_round": selected}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,9 @@ CIRCUMSTANCES = (
     *("seconds_fit", "seconds_evaluate", "seconds_score", "seconds_test"),
     *("micro_batch", "eval_batch"),
 )
+
+
+EARLY = "asha: "  # begins what stop_reason says of a trial that a search stopped early
 
 
 def base_row(config: TrialConfig, base_id: str, result: Result, device: str) -> dict[str, Any]:
@@ -66,6 +69,17 @@ def round_row(
     }
     row |= _outcome(result) | _circumstances(result, device)
     return row | _fates(row, base, vanilla)
+
+
+def rows_done(rows: Sequence[Mapping[str, Any]], rounds: int) -> bool:
+    """Whether a trial's rows reach the rounds asked for, or its loop has ended before."""
+    return bool(rows) and (int(rows[-1]["round"]) >= rounds or bool(rows[-1]["stopped"]))
+
+
+def stopped_early(row: Mapping[str, Any]) -> str:
+    """Why a search stopped a trial after this row, its last; empty where it did not."""
+    _, mark, reason = str(row.get("stop_reason", "")).partition(EARLY)
+    return mark + reason
 
 
 def trial_columns(trial: ResolvedTrial) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from scp_ray.ledger import Ledger
-from scp_ray.ledger.ledger import Row, rows_done
-from scp_ray.ledger.rows import CIRCUMSTANCES
+from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.rows import CIRCUMSTANCES, rows_done, stopped_early
 
 # what says which trial a row is of; these become parameters or tags, not metrics
 _NOT_METRICS = {"round", "seed", "k", "pr_c", "layer", "from_base", "stopped", "threads", "time"}
@@ -48,6 +48,8 @@ class Contents:
         known = self._trials.get(job_id, {"label": label, "config": {}, "rounds": 0})
         flat = dict(_flat(known["config"]))
         tags = {f"scp_ray.{name}": _cut(flat.pop(name)) for name in list(flat) if _may_change(name)}
+        if rows and (reason := stopped_early(rows[-1])):
+            tags["scp_ray.stopped_early"] = _cut(reason)
         params = {name: _cut(value) for name, value in flat.items()}
         return Content(known["label"], "base" if is_base else "trial", params, tags, rows_done(rows, known["rounds"]))
 

@@ -21,9 +21,9 @@ class Configuration:
     settings: Settings
     key: Hashable  # what it resolves to
     seeds: list[int]  # asked for so far
-    state: str = "RUNNING"  # as Optuna's: RUNNING, COMPLETE or FAIL
+    state: str = "RUNNING"  # as Optuna's: RUNNING, COMPLETE, PRUNED or FAIL
     kind: str = ""  # of failure
-    reason: str = ""
+    reason: str = ""  # why it failed, or was stopped early
     measured: dict[int, Measured] = field(default_factory=dict)
     handed_out: set[int] = field(default_factory=set)
 
@@ -125,6 +125,14 @@ class Campaign:
         configuration = run.configuration
         if configuration.state == "RUNNING":
             self._fail(configuration, kind, f"seed {run.seed}: {reason}")
+
+    def stopped(self, run: Run, measured: Measured, step: int, reason: str) -> None:
+        """A run was stopped after round ``step``, and its configuration with it."""
+        configuration = run.configuration
+        if configuration.state == "RUNNING":
+            configuration.state, configuration.reason = "PRUNED", f"seed {run.seed}: {reason}"
+            self._study.prune(configuration.number, measured, step, configuration.reason)
+            self._changed(configuration)
 
     def _settle(self, configuration: Configuration) -> None:
         left = [seed for seed in self._search.replicates.seeds if seed not in configuration.seeds]

@@ -19,9 +19,10 @@ from scp_ray import signals
 from scp_ray.errors import LedgerError, ScpError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease, holds
+from scp_ray.ledger.ledger import Row
 from scp_ray.tune.bases import JobQueue, NotSnapshotted
 from scp_ray.tune.space import Job
-from scp_ray.tune.trainable import unpack
+from scp_ray.tune.trainable import pack, unpack
 
 LOST_WORKER_RETRIES = 3
 RETAKE_S = 0.01
@@ -90,6 +91,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         self.jobs = jobs  # by id; a search adds to them
         self.finished: set[str] = set()
         self.failures: dict[str, dict[str, Any]] = {}  # of this run, by job
+        self.judge: Callable[[str, Row], Row | None] | None = None  # of a search that stops runs early
         self.ray_is_up = threading.Event()
         self.interrupted = False  # by a signal
         self.broken: ScpError | None = None  # why failures, or a search's course, can no longer be kept
@@ -107,8 +109,14 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
             raise SweepHeldError(f"another driver has taken {self._ledger.root} over while this one was silent.")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No single trial is stopped from here."""
-        return False
+        """Whether a single trial is stopped. Tune asks before it tells of a result and starts the next round."""
+        if self.judge is None or "row" not in result or result["done"]:
+            return False
+        with self.guarded():
+            last = self.judge(result["job"], unpack(result["row"]))
+        if last is not None:
+            result["row"] = pack(last)
+        return last is not None
 
     def stop_all(self) -> bool:
         """Asked by Tune between events."""

@@ -11,8 +11,10 @@ from scp_ray.errors import ConfigError, ScpError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import with_arm
 from scp_ray.ledger.files import write_json
-from scp_ray.ledger.ledger import rows_done
+from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.rows import EARLY, rows_done, stopped_early
 from scp_ray.tune.campaign import Campaign, Configuration, Run
+from scp_ray.tune.early import EarlyStop
 from scp_ray.tune.measures import measure
 from scp_ray.tune.samplers import Settings
 from scp_ray.tune.space import Job, plan_jobs
@@ -43,6 +45,7 @@ class Search:
         self._retry_failed = retry_failed
         self._definition: dict[str, Any] | None = None
         self._runs: dict[str, tuple[Run, Job]] = {}  # by trial id
+        self._early: EarlyStop | None = None
         self.campaign = Campaign(self._search, study, self._key, self._changed, retry_failed=retry_failed)
 
     def arms(self) -> list[Arm]:
@@ -63,6 +66,11 @@ class Search:
         for configuration in self.campaign.configurations.values():
             self._add_arm(configuration)
         self._write()
+        if self._search.asha:
+            trials = [trial for arm in self.arms() for trial in arm.trials]
+            self._early = EarlyStop(self._search.asha, self._search, self._ledger, trials[0].config.rounds)
+            for trial in trials:
+                self._early.recall(trial)
 
     def more(self) -> list[Job]:
         """Jobs to run next, bases first; empty while results are waited for, and at the end."""
@@ -96,7 +104,22 @@ class Search:
         except ScpError as error:
             self.campaign.failed(run, type(error).__name__, str(error))
         else:
-            self.campaign.done(run, measured)
+            if reason := stopped_early(rows[-1]):
+                self.campaign.stopped(run, measured, rows[-1]["round"], reason)
+            else:
+                self.campaign.done(run, measured)
+
+    def judge(self, trial_id: str, row: Row) -> Row | None:
+        """A run has committed a row and waits: None where it goes on, else its last row, marked as the end of it."""
+        if self._early is None or trial_id not in self._runs:
+            return None
+        run, job = self._runs[trial_id]
+        assert job.trial is not None
+        if run.configuration.state == "RUNNING":
+            reason = self._early.reason(job.trial, row)
+        else:
+            reason = f"{EARLY}another seed has ended its configuration"
+        return self._ledger.stop_trial(trial_id, reason) if reason else None
 
     def failed(self, trial_id: str, failure: dict[str, Any]) -> None:
         """A trial has failed."""

@@ -104,6 +104,7 @@ class _Work:
             bundles = place_trials(config.resources, may_grow=may_grow, wait_s=self._wait_s, check_on=driver.check)
             probe_nodes(cluster_nodes(), bundles, self._ledger.root, config.data_sets())
             search = self._open()
+            driver.judge = search.judge
             slots = _Slots(config, bundles, may_grow=may_grow)
             queue = SearchQueue(search, driver, finished=self._ledger.base_done, slots=slots)
             try:

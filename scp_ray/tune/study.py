@@ -84,11 +84,20 @@ class Study:
         replicates = {str(seed): [*each.costs, *each.violations] for seed, each in seeds.items()}
         with _answering():
             trial = self._trial(number)
-            for constraint, violation in zip(self._search.constraints, measured.violations, strict=True):
-                if constraint.metric not in trial.constraints:  # noted before a kill: the first value stays
-                    trial.set_constraint(constraint.metric, violation)
+            self._set_constraints(trial, measured)
             trial.set_user_attr("replicates", replicates)
             self._study.tell(number, self._values(measured))
+            self._keep()
+
+    def prune(self, number: int, measured: Measured, step: int, reason: str) -> None:
+        """A trial that was stopped after round ``step``, and what it was worth there; of a single objective."""
+        with _answering():
+            trial = self._trial(number)
+            self._set_constraints(trial, measured)
+            trial.set_user_attr("reason", reason)
+            (value,) = self._values(measured)
+            trial.report(value, step)
+            self._study.tell(number, state=TrialState.PRUNED)
             self._keep()
 
     def fail(self, number: int, kind: str, reason: str) -> None:
@@ -107,6 +116,11 @@ class Study:
             int(seed): Measured(tuple(values[:split]), tuple(values[split:]))
             for seed, values in trial.user_attrs.get("replicates", {}).items()
         }
+
+    def _set_constraints(self, trial: optuna.Trial, measured: Measured) -> None:
+        for constraint, violation in zip(self._search.constraints, measured.violations, strict=True):
+            if constraint.metric not in trial.constraints:  # noted before a kill: the first value stays
+                trial.set_constraint(constraint.metric, violation)
 
     def _values(self, measured: Measured) -> list[float]:
         return [
@@ -135,6 +149,7 @@ def fingerprint(config: SweepConfig) -> dict[str, Any]:
         "constraints": [[each.metric, each.sign, each.factor, each.base] for each in search.constraints],
         "sampler": [search.sampler, search.seed],
         "replicates": [search.replicates.seeds, search.replicates.first, search.replicates.race],
+        "asha": search.asha and [search.asha.grace, search.asha.reduction],
         "trial": trial | {"dataset": dataset, "rounds": config.trial.get("rounds")},
     }
     return dict(json.loads(json.dumps(parts, sort_keys=True)))
