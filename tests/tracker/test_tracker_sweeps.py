@@ -25,7 +25,7 @@ def test_two_at_once_of_one_sweep_are_one(
     """The second ``track`` is refused with exit code 4, and says who is at it. Neither shows the password."""
     sweep = begun(ledger, tmp_path, "twice")
     list(going_on(ledger, sweep))
-    proxy.delay_s = 0.3
+    proxy.delay_s = 3.0  # until the second has answered, however slow the machine
     command = [sys.executable, "-m", "scp_ray.cli.main", "track", str(tmp_path)]
     uri = proxy.uri.replace("http://", "http://alice:pa55-word@")
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "false"}
@@ -33,6 +33,7 @@ def test_two_at_once_of_one_sweep_are_one(
     try:
         wait_for(sweep.driver.exists)
         second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        proxy.delay_s = 0.0
         assert second.returncode == 4
         assert f"process {first.pid} " in second.stderr
         assert first.wait(timeout=120) == 0
