@@ -225,6 +225,8 @@ def test_test_numbers_are_counted_and_say_what_they_were_chosen_from(tmp_path: P
     assert first["lines"][0]["first"] == pytest.approx(expected, abs=1e-9)
     told = " ".join(ask(root, "pr_c=0.1", "base", "--split", "test").out.split())
     assert "shown 2 times" in told and "among 3 configurations" in told and "test split" in told
+    val = np.mean([f1_by_hand(stored(root, 0, "val", (0, 1)), s) for s in (0, 1)])
+    assert f"A F1 {val - expected:+.4f}, Eodd " in told and "B F1 +0.0000, Eodd +0.0000." in told
     assert not (root / "driver.json").exists()
     with Lease(root / "driver.json"):
         held = ask(root, "pr_c=0.1", "base", "--split", "test")

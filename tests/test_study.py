@@ -77,6 +77,8 @@ def test_another_search_of_the_same_name_is_refused(changes: dict[str, Any], par
 def test_any_optuna_url_is_a_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STUDIES", f"sqlite:///{tmp_path}/studies.db")
     space = config(storage="$STUDIES")
+    assert open_study(space, Ledger(tmp_path / "s"), make=False) is None
+    assert not (tmp_path / "studies.db").exists()  # to look makes nothing
     made(Ledger(tmp_path / "s"), space).add(POINT, USER)
     assert not (tmp_path / "s" / "optuna-journal.log").exists()
     plain = optuna.load_study(study_name="miniature", storage=f"sqlite:///{tmp_path}/studies.db")

@@ -109,7 +109,12 @@ def compare(
         lines=lines,
         notes=[
             note
-            for note in (fate_note, _explained(differences, judged, raw), _left_out(sweep, first, second, pairs))
+            for note in (
+                fate_note,
+                _explained(differences, judged, raw),
+                _left_out(sweep, first, second, pairs),
+                _optimism(sweep, pairs, lines) if split == "test" else "",
+            )
             if note
         ],
     )
@@ -224,3 +229,15 @@ def _left_out(sweep: Sweep, first: str, second: str, pairs: dict[int, tuple[Plac
     asked = set(trials.loc[trials["arm"].isin((first, second)), "seed"])
     missing = sorted(int(seed) for seed in asked - pairs.keys())
     return f"Seeds that not both have finished are left out: {', '.join(map(str, missing))}." if missing else ""
+
+
+def _optimism(sweep: Sweep, pairs: dict[int, tuple[Place, Place]], lines: list[Line]) -> str:
+    """By how much validation, which the rounds were selected on, looked better than test."""
+    val = sweep.rounds.set_index(["trial_id", "round"])[["val_f1", "val_eodd"]]
+    test = {line.metric: (line.first, line.second) for line in lines}
+    told = []
+    for side, letter in enumerate("AB"):
+        means = val.loc[[pair[side] for pair in pairs.values()]].mean()
+        f1, eodd = means["val_f1"] - test["f1"][side], test["eodd"][side] - means["val_eodd"]
+        told.append(f"{letter} F1 {f1:+.4f}, Eodd {eodd:+.4f}")
+    return f"Optimism (by how much validation looked better than test): {'; '.join(told)}."

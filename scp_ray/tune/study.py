@@ -167,7 +167,7 @@ def open_study(config: SweepConfig, ledger: Ledger, *, make: bool) -> Study | No
     live = live_path(ledger.root, JOURNAL)
     target = ledger.root / JOURNAL
     remote = target != live
-    if url is None and not make and not (target.exists() or live.exists()):
+    if not make and not (_stored(url) if url is not None else target.exists() or live.exists()):
         return None
     try:
         if url is None and remote and target.exists() and (make or not live.exists()):
@@ -190,6 +190,13 @@ def open_study(config: SweepConfig, ledger: Ledger, *, make: bool) -> Study | No
         write_bytes(target, live.read_bytes())
 
     return Study(search, study, keep if url is None and remote else lambda: None)
+
+
+def _stored(url: str) -> bool:
+    """False for an SQLite database whose file is not there: to look into it would make it."""
+    backend, _, rest = url.partition(":///")
+    path = rest.partition("?")[0]
+    return backend.partition("+")[0] != "sqlite" or not path or Path(path).exists()
 
 
 def _study(config: SweepConfig, search: SearchConfig, storage: BaseStorage, *, fresh: bool) -> optuna.Study:
