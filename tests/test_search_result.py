@@ -157,6 +157,7 @@ def test_what_is_not_whole_is_left_out_and_counted(folder):
     result = search_result(load_sweep(folder))
     assert result.left_out == {"not finished": 1, "a seed failed": 1, "stopped early by the search": 1}
     assert result.configurations["arm"].tolist() == ["C", "E"]
+    assert result.tried == 3  # what was stopped early was beaten
     assert result.configurations["number"].tolist() == [3, 4]
 
 

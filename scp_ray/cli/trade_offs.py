@@ -59,7 +59,7 @@ def _importance(sweep: Sweep, result: SearchResult) -> dict[str, float]:
 def _test_words(sweep: Sweep, result: SearchResult, reveals: int) -> str:
     rules = ", ".join(sorted({arm["config"]["select"] for arm in sweep.definition["arms"]}))
     return (
-        f"Test split, only for what validation has selected: the front of {len(result.configurations)} configurations "
+        f"Test split, only for what validation has selected: the front of {result.tried} configurations "
         f"and the best of them under each constraint, each at the round that select chose ({rules}). optimism is "
         f"validation minus test, turned so that positive means validation looked better. Test numbers of this sweep "
         f"have now been shown {reveals} time{'' if reveals == 1 else 's'} (sweep.json)."

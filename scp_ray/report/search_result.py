@@ -23,6 +23,9 @@ from scp_ray.report.objectives import Constraint, Objective, constraints_of, obj
 LEVEL = 0.95
 
 
+STOPPED = "stopped early by the search"
+
+
 class NothingWholeError(LedgerError):
     """No configuration has all of its seeds yet."""
 
@@ -39,6 +42,11 @@ class SearchResult:
     reference: dict[str, float]  # the corner of the hypervolume: the worst seen in each objective
     before: dict[str, float]  # means of round 0, over the base models that the configurations start from
     left_out: dict[str, int]  # why configurations are not among them, and how many
+
+    @property
+    def tried(self) -> int:
+        """How many configurations the best was selected from: what was stopped early has lost to the others."""
+        return len(self.configurations) + self.left_out.get(STOPPED, 0)
 
     @property
     def front(self) -> pd.DataFrame:
@@ -92,7 +100,7 @@ def _whole(sweep: Sweep, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, in
     reasons = {}
     for arm, status in sweep.trials.groupby("arm", sort=False)["status"]:
         if states.get(arm) == "PRUNED":
-            reasons[arm] = "stopped early by the search"
+            reasons[arm] = STOPPED
         elif states.get(arm) == "FAIL" or (status == "failed").any():
             reasons[arm] = "a seed failed"
         elif (status != "done").any():

@@ -29,7 +29,8 @@ def plane_caption(sweep: Sweep, result: SearchResult) -> str:
         parts.append(f"{int((~table['feasible']).sum())} break a constraint")
     parts += [f"{count} left out: {why}" for why, count in result.left_out.items()]
     return "; ".join(parts) + (
-        f". The front is the best of {len(table)} by the same numbers that it is drawn from: its values are optimistic."
+        f". The front is the best of {result.tried} tried, by the same numbers that it is drawn from: its values are "
+        "optimistic."
     )
 
 

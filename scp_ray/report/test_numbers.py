@@ -39,7 +39,7 @@ def revealed(sweep: Sweep, result: SearchResult) -> pd.DataFrame:
             number = result.configurations.set_index("arm").loc[arm, "number"]
             found.append(
                 {"number": number, "arm": arm, "objective": part.name, "seeds": len(own), "validation": val}
-                | {"test": test, "optimism": -part.sign * (val - test), "configurations": len(result.configurations)}
+                | {"test": test, "optimism": -part.sign * (val - test), "configurations": result.tried}
             )
     return pd.DataFrame(found)
 

@@ -115,9 +115,10 @@ class Search:
             return None
         run, job = self._runs[trial_id]
         assert job.trial is not None
+        reason = ""
         if run.configuration.state == "RUNNING":
             reason = self._early.reason(job.trial, row)
-        else:
+        elif run.configuration.state == "PRUNED":  # one that has failed may be tried again, with all that its seeds did
             reason = f"{EARLY}another seed has ended its configuration"
         return self._ledger.stop_trial(trial_id, reason) if reason else None
 
