@@ -14,6 +14,7 @@ from typing import Any
 from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
+from ray.tune.schedulers import FIFOScheduler
 
 from scp_ray import signals
 from scp_ray.errors import LedgerError, ScpError, SweepHeldError
@@ -109,14 +110,18 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
             raise SweepHeldError(f"another driver has taken {self._ledger.root} over while this one was silent.")
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether a single trial is stopped. Tune asks before it tells of a result and starts the next round."""
-        if self.judge is None or "row" not in result or result["done"]:
-            return False
-        with self.guarded():
-            last = self.judge(result["job"], unpack(result["row"]))
-        if last is not None:
-            result["row"] = pack(last)
-        return last is not None
+        """A worker has committed a row, or given up; returns whether its run is stopped.
+
+        Tune asks before anybody else hears of the result, and before the next round starts.
+        """
+        stopped = False
+        if self.judge is not None and "row" in result and not result["done"]:
+            with self.guarded():
+                last = self.judge(result["job"], unpack(result["row"]))
+            if last is not None:
+                stopped, result = True, result | {"row": pack(last), "done": True}
+        self._heard(result)
+        return stopped
 
     def stop_all(self) -> bool:
         """Asked by Tune between events."""
@@ -128,8 +133,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
         if self.interrupted or self._lease.lost:
             raise Interrupted
 
-    def result(self, result: dict[str, Any]) -> None:
-        """A worker has committed a row, or given up."""
+    def _heard(self, result: dict[str, Any]) -> None:
         if "failed" in result:
             self._failed(result["job"], result["failed"])
         if "row" in result:
@@ -192,10 +196,6 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
             self.broken = error
             raise Interrupted from error
 
-    def callback(self, queue: JobQueue) -> tune.Callback:
-        """What Tune calls on this driver."""
-        return DriverCallback(self, queue)
-
 
 def _what_happened(error: BaseException | None) -> str:
     cause, lines = getattr(error, "cause", None), [line for line in str(error).splitlines() if line.strip()]
@@ -206,17 +206,17 @@ def _what_happened(error: BaseException | None) -> str:
     return "died (the machine's memory is the usual cause: give a trial more of it, or run fewer side by side)"
 
 
-class DriverCallback(NotSnapshotted, tune.Callback):  # type: ignore[misc]
-    """Hands Tune's events on."""
+class LostWorkers(NotSnapshotted, FIFOScheduler):  # type: ignore[misc]
+    """Has Tune run jobs as they come, and hears of workers that are lost.
+
+    A callback would hear of them too, but for whoever gives it one Tune imports every tracker that it knows.
+    """
 
     def __init__(self, driver: Driver, queue: JobQueue) -> None:
+        super().__init__()
         self._driver, self._queue = driver, queue
 
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A worker reports."""
-        self._driver.result(result)
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker is lost."""
         job_id = trial.config["job"]
         self._queue.lost(job_id, again=self._driver.lost(job_id, _error_of(trial)))

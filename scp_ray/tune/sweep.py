@@ -18,7 +18,7 @@ from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.connection import connected
-from scp_ray.tune.driver import Driver, memory_kills_are_lost_workers
+from scp_ray.tune.driver import Driver, LostWorkers, memory_kills_are_lost_workers
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
@@ -171,13 +171,14 @@ def run_queue(
         memory_kills_are_lost_workers()
         tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=queue, scheduler=LostWorkers(driver, queue), num_samples=-1, reuse_actors=True
+            ),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
                 stop=driver,
-                callbacks=[driver.callback(queue)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
