@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from scp_ray.backbones.base import backbones
@@ -15,7 +16,7 @@ from scp_ray.config.parse import Faults, read_plugin
 from scp_ray.config.search import SearchConfig
 from scp_ray.config.trial import TrialConfig
 from scp_ray.config.yaml import set_path
-from scp_ray.data.base import datasets
+from scp_ray.data.base import DataSet, datasets
 from scp_ray.errors import ConfigError, ScpError
 
 Raw = dict[str, Any]
@@ -77,11 +78,17 @@ def check_deeper(raw: Raw, faults: Faults) -> None:
     data_set = read_plugin(datasets, raw.get("dataset"), "", [])
     backbone = read_plugin(backbones, raw.get("backbone"), "", [])
     if data_set is not None:
-        _note(lambda: data_set.rows(), "trial.dataset", faults)
+        _note(lambda: _check_tables(data_set), "trial.dataset", faults)
     layer = raw.get("layer", -1)
     if data_set is not None and backbone is not None and isinstance(layer, int | str):
         size = data_set.image_size
         _note(lambda: find_layer(outline(backbone, size).layers, layer), "trial.layer", faults)
+
+
+@lru_cache
+def _check_tables(data_set: DataSet) -> None:
+    """Raises DataError as often as it is asked; tables that were found right are read once a process."""
+    data_set.rows()
 
 
 def _note(check: Any, path: str, faults: Faults) -> None:
