@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from scp_ray.errors import DataError, LedgerError, StoreError
+from scp_ray.ledger import bases
 from scp_ray.ledger.definition import read_definition
 from scp_ray.ledger.evidence import check_evidence, of_outputs
 from scp_ray.ledger.files import (
@@ -35,11 +36,10 @@ from scp_ray.ledger.files import (
 from scp_ray.ledger.lease import holds
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_done, rows_table
 from scp_ray.ledger.states import States
-from scp_ray.maths.report import FairnessReport, fairness_report
+from scp_ray.maths.report import FairnessReport
 from scp_ray.maths.weight_ranking import layer_sparsity
 from scp_ray.parts import ChannelScores, FairnessData
 from scp_ray.places import AnyPath, any_path
-from scp_ray.remote import RemotePath
 
 if TYPE_CHECKING:
     from scp_ray.trial import Result
@@ -80,7 +80,7 @@ class Ledger:
         if not self.definition_path.exists():
             return
         path = self.definition_path
-        known = _data_of(path, path.version() if isinstance(path, RemotePath) else path.stat().st_mtime_ns)
+        known = _data_of(path, bases.written(path))
         if key not in known:
             raise DataError(
                 f"the tables on {platform.node()}, or the images that can be used there, are not those that the sweep "
@@ -122,7 +122,7 @@ class Ledger:
 
     def base_row(self, base_id: str) -> Row:
         """Its round 0."""
-        return _rows(self.base_folder(base_id) / "rounds.parquet")[0]
+        return bases.base_row(self.base_folder(base_id))
 
     def base_state(self, base_id: str) -> dict[str, Tensor]:
         """Its weights, masks and buffers."""
@@ -130,11 +130,7 @@ class Ledger:
 
     def base_report(self, base_id: str, num_classes: int) -> FairnessReport:
         """Its validation report, from its stored predictions."""
-        table = read_table(self.base_folder(base_id) / "predictions.parquet")
-        val = table[table["split"] == "val"]
-        columns = list(table.columns)
-        attribute = columns[columns.index("label") + 1]  # the primary one comes first
-        return fairness_report(val["label"], val["prediction"], val[attribute], num_classes=num_classes)
+        return bases.base_report(self.base_folder(base_id), num_classes)
 
     def scores(self, base_id: str, scores_id: str) -> ChannelScores | None:
         """First scores of a base model, where an arm has made them."""

@@ -1,0 +1,48 @@
+"""What is read of a base model again and again, once a process: every trial of a worker begins at the same few."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from scp_ray.ledger.files import read_arrow, read_table
+from scp_ray.maths.report import FairnessReport, fairness_report
+from scp_ray.places import AnyPath
+from scp_ray.remote import RemotePath
+
+KEPT = 16  # base models of a process
+
+
+def base_row(folder: AnyPath) -> dict[str, Any]:
+    """Round 0 of the base model whose folder it is."""
+    path = folder / "rounds.parquet"
+    return dict(_row(path, written(path)))
+
+
+def base_report(folder: AnyPath, num_classes: int) -> FairnessReport:
+    """Its validation report, from its stored predictions."""
+    path = folder / "predictions.parquet"
+    return _report(path, written(path), num_classes)
+
+
+def written(path: AnyPath) -> object:
+    """Changes when the file does; None where there is none: who reads it says so."""
+    try:
+        return path.version() if isinstance(path, RemotePath) else path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=KEPT)
+def _row(path: AnyPath, written: object) -> dict[str, Any]:
+    row: dict[str, Any] = read_arrow(path).to_pylist()[0]
+    return row
+
+
+@lru_cache(maxsize=KEPT)
+def _report(path: AnyPath, written: object, num_classes: int) -> FairnessReport:
+    table = read_table(path)
+    val = table[table["split"] == "val"]
+    columns = list(table.columns)
+    attribute = columns[columns.index("label") + 1]  # the primary one comes first
+    return fairness_report(val["label"], val["prediction"], val[attribute], num_classes=num_classes)
