@@ -157,15 +157,18 @@ def power(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         fair = planted(table, better_by=0.0, gap=0.0, uneven=0.0)
         fair = replace(fair, seed_noise=options.noise, seeds_agree=math.sqrt(SHARED))  # as the power assumes
         rng = np.random.default_rng([2, table.classes])
-        noise, agreement, accuracy = _seed_sd(fair, rng), _agreement(fair, rng), float(fair.right.mean())
+        agreement, accuracy = _agreement(fair, rng), float(fair.right.mean())
         for seeds in options.seeds:
             for metric in ("f1", "eodd"):
-                promised = detectable_difference(
-                    table.label, table.group, num_classes=table.classes, seeds=seeds, unit=table.unit,
-                    accuracy=accuracy, agreement=agreement, seed_sd=noise[metric],
-                )  # fmt: skip
-                wanted = promised.middle[metric]
-                arms = _with_difference(fair, metric, wanted, rng)
+                arms = fair
+                for _ in range(2):  # what trainings add to a difference is what they add where that difference is
+                    noise = _seed_sd(arms, rng)
+                    promised = detectable_difference(
+                        table.label, table.group, num_classes=table.classes, seeds=seeds, unit=table.unit,
+                        accuracy=accuracy, agreement=agreement, seed_sd=noise[metric],
+                    )  # fmt: skip
+                    wanted = promised.middle[metric]
+                    arms = _with_difference(fair, metric, wanted, rng)
                 level = promised.design.level / promised.comparisons
                 found = 0
                 for run in range(options.runs):

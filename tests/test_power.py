@@ -77,6 +77,37 @@ def test_planted_pairs_are_as_good_and_as_alike_as_asked():
     assert common / (common + own) == pytest.approx(0.5, abs=0.1)
 
 
+def test_an_arm_that_is_driven_apart_between_the_groups():
+    """It answers like the other one to the share c of images that it takes from it, and 0.1 better or worse else."""
+    label, group = small(2000)
+    both = planted_pairs(
+        label, np.arange(2000), accuracy=0.7, agreement=0.8, shared=0.5, tables=200, rng=np.random.default_rng(1),
+        group=group, uneven=0.1,
+    )  # fmt: skip
+    right = both == label
+    c = (0.8 - (0.7**2 + 0.3**2 / 3)) / (1 - (0.7**2 + 0.3**2 / 3))
+    for code, sign in ((0, 1), (1, -1)):
+        first, second = right[..., group == code].mean(axis=(0, 2, 3))
+        assert first == pytest.approx(0.7 + sign * 0.1 * (1 - c), abs=0.004)
+        assert second == pytest.approx(0.7, abs=0.004)
+
+
+def test_the_variance_of_a_gap_is_taken_where_the_difference_is():
+    """Fair arms' gaps are absolute values of noise, whose variance is 1 - 2 / pi of that of the noise itself."""
+    label, group = small(2000)
+    found = detect(label, group, seeds=5, seed_sd=0.0, simulations=400)
+    points = found.scenarios[0].variances["eodd"]
+    assert [each[0] for each in points] == sorted(each[0] for each in points)
+    assert points[-1][0] > found.middle["eodd"] > points[0][0]
+    fair, apart = (sum(each[1:]) for each in (points[0], points[-1]))
+    # of two classes each a fold; four classes add up their folds, and only the first arm's gap has opened
+    assert apart > 1.3 * fair
+    as_if_fair = smallest_difference(
+        *points[0][1:], seed_sd=0.0, seeds=5, degrees=found.degrees, level=0.05 / 2, power=0.8
+    )
+    assert found.middle["eodd"] > as_if_fair
+
+
 def test_images_of_a_unit_are_answered_alike():
     label = np.repeat([0, 1, 2], 40)
     both = planted_pairs(

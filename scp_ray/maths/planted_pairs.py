@@ -9,9 +9,18 @@ from scp_ray.maths.rates import Floats, Ints
 
 
 def planted_pairs(
-    label: Ints, unit: Ints, *, accuracy: float, agreement: float, shared: float, tables: int, rng: np.random.Generator
+    label: Ints,
+    unit: Ints,
+    *,
+    accuracy: float,
+    agreement: float,
+    shared: float,
+    tables: int,
+    rng: np.random.Generator,
+    group: Ints | None = None,
+    uneven: float = 0.0,
 ) -> Ints:
-    """(2 seeds, 2 arms, tables, N) answers of two arms that are equally good, and so in both groups.
+    """(2 seeds, 2 arms, tables, N) answers of two arms that are equally good, and so in both groups unless ``uneven``.
 
     Args:
         label: (N,) classes, two or more of them.
@@ -20,8 +29,11 @@ def planted_pairs(
         agreement: share of images that both arms of a seed answer alike, in all. Where arms of this accuracy agree
             more often by chance, they are drawn apart.
         shared: share of images that two seeds answer alike in both arms, for reasons other than chance.
+        group: (N,) codes 0 and 1; needed where ``uneven`` is not 0.
+        uneven: by how much the first arm is more accurate in group 0, and less in group 1, in what it does not share
+            with the second.
     """
-    parts, of_image = np.unique(unit * (label.max() + 1) + label, return_inverse=True)
+    parts, first_image, of_image = np.unique(unit * (label.max() + 1) + label, return_index=True, return_inverse=True)
     truth = parts % (label.max() + 1)  # (U,)
     others = len(label) - np.bincount(label)[truth]  # (U,) images of other classes
     if others.min() == 0:
@@ -30,15 +42,17 @@ def planted_pairs(
     copied = _copied(agreement, accuracy, _chance(label))
     shape = (tables, len(truth))
 
-    def answers() -> Ints:
+    tilt = 0.0 if group is None else uneven * (1 - 2 * group[first_image])  # (U,)
+
+    def answers(right: float | Floats = accuracy) -> Ints:
         drawn = (rng.random(shape) * others).astype(np.int64)
         wrong = ordered[np.where(drawn >= start, drawn + len(label) - others, drawn)]
-        given: Ints = np.where(rng.random(shape) < accuracy, truth, wrong)
+        given: Ints = np.where(rng.random(shape) < right, truth, wrong)
         return given
 
     def pair() -> Ints:
-        first, own = answers(), answers()
-        return np.stack([first, np.where(rng.random(shape) < copied, first, own)])
+        second, own = answers(), answers(np.clip(accuracy + tilt, 0.02, 0.98))
+        return np.stack([np.where(rng.random(shape) < copied, second, own), second])
 
     always = pair()
     # each seed takes it with the root of the probability, so that both do with the probability

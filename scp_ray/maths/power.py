@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from scp_ray.maths.rates import Floats, Ints
 from scp_ray.maths.units import Units
 
 Range = tuple[float, float]
+Point = tuple[float, float, float]
 METRICS = ("f1", "eodd", "fate")
 AROUND = 0.1  # how far accuracy and agreement may lie from what is assumed
 SHARED = 0.5  # share of the images' noise in a difference that all seeds have in common
+UNEVEN = (0.0, 0.1, 0.3)  # how far arms are driven apart between the groups, to see how a gap's variance grows
 _NODES = 2000
+_STEPS = 30
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,14 @@ class Design:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Simulated arms of one accuracy and agreement: their F1 and Eodd, and (common, own) variances by metric."""
+    """Simulated arms of one accuracy and agreement: F1 and Eodd of fair ones, variances by the size of a difference."""
 
     accuracy: float
     agreement: float
     f1: float
     eodd: float
-    variances: dict[str, tuple[float, float]]
+    # by metric: differences of the arms, each with its variance over images that is common to seeds, and a seed's own
+    variances: dict[str, tuple[Point, ...]]
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,10 @@ def detectable_difference(
 ) -> Detectable:
     """The smallest F1, Eodd and FATE differences that ``seeds`` trainings of an arm and the baseline detect.
 
-    Arms that are equally good in both groups are invented on this table (see ``planted_pairs``), which gives the
-    images' share of the variance of ``paired_differences``; the power is that of its test. Half of that share
-    (``SHARED``) is taken to be common to all seeds, so that more seeds do not lessen it. The range is that over
+    Arms are invented on this table (see ``planted_pairs``), which gives the images' share of the variance of
+    ``paired_differences``; the power is that of its test. The variance of a gap is taken where the difference is: it
+    grows with the gap, since an absolute value that chance alone makes moves less than one that is there. Half of that
+    share (``SHARED``) is taken to be common to all seeds, so that more seeds do not lessen it. The range is that over
     accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95. The gap is the raw one; the floor
     means that the excess takes from it move little between arms.
 
@@ -157,6 +163,17 @@ def smallest_difference(
     return float(brentq(short, 0.0, halves[-1] + 10 * error))
 
 
+def _where_it_is(points: Sequence[Point], smallest: Callable[[float, float], float]) -> float:
+    """The smallest difference, by the variances that there are at that difference: found by going there."""
+    at, common, own = np.array(points).T
+    difference = 0.0
+    for _ in range(_STEPS):
+        before, difference = difference, smallest(*(float(np.interp(difference, at, v)) for v in (common, own)))
+        if abs(difference - before) <= 1e-4 * difference:
+            break
+    return difference
+
+
 def _halves(between: Floats, images: float, degrees: Sequence[float], level: float) -> Floats:
     seeds, rest = (half_width([1.0], [d], level) ** 2 for d in degrees)
     halves: Floats = np.sqrt(between * seeds + images * rest)
@@ -201,15 +218,26 @@ def _scenario(
     tables: int,
     rng: np.random.Generator,
 ) -> Scenario:
-    answers = planted_pairs(label, unit, accuracy=accuracy, agreement=agreement, shared=SHARED, tables=tables, rng=rng)
-    seen = observed_metrics(label, group, answers.reshape(4 * tables, -1), num_classes=num_classes)
-    f1, eodd = (seen[name].reshape(2, 2, tables) for name in ("f1", "eodd"))
-    moved = {"f1": f1[:, 0] - f1[:, 1], "eodd": eodd[:, 0] - eodd[:, 1]}
-    base_f1, base_eodd = float(f1.mean()), float(eodd.mean())
-    # FATE of an arm less that of the other, relative to typical values: to first order the baseline cancels
-    moved["fate"] = moved["f1"] / base_f1 - moved["eodd"] / base_eodd
-    variances = {name: image_variance(*both) for name, both in moved.items()}
-    return Scenario(accuracy, agreement, base_f1, base_eodd, variances)
+    points: dict[str, list[Point]] = {name: [] for name in METRICS}
+    base_f1 = base_eodd = 0.0
+    for uneven in UNEVEN:
+        answers = planted_pairs(
+            label, unit, accuracy=accuracy, agreement=agreement, shared=SHARED, tables=tables, rng=rng,
+            group=group, uneven=uneven,
+        )  # fmt: skip
+        seen = observed_metrics(label, group, answers.reshape(4 * tables, -1), num_classes=num_classes)
+        f1, eodd = (seen[name].reshape(2, 2, tables) for name in ("f1", "eodd"))
+        if not uneven:
+            base_f1, base_eodd = float(f1.mean()), float(eodd.mean())
+        moved = {"f1": f1[:, 0] - f1[:, 1], "eodd": eodd[:, 0] - eodd[:, 1]}
+        # FATE of an arm less that of the other, relative to typical values: to first order the baseline cancels
+        moved["fate"] = moved["f1"] / base_f1 - moved["eodd"] / base_eodd
+        for name, both in moved.items():
+            points[name].append((abs(float(both.mean())), *image_variance(*both)))
+    points["f1"] = points["f1"][:1]  # an arm that is better in both groups is no more uneven
+    return Scenario(
+        accuracy, agreement, base_f1, base_eodd, {name: tuple(sorted(each)) for name, each in points.items()}
+    )
 
 
 def _detectable(design: Design, scenarios: tuple[Scenario, ...], degrees: float) -> Detectable:
@@ -218,11 +246,11 @@ def _detectable(design: Design, scenarios: tuple[Scenario, ...], degrees: float)
     for scenario in scenarios:
         spread = {"f1": 1.0, "eodd": 1.0, "fate": math.hypot(1 / scenario.f1, 1 / scenario.eodd)}
         for name in METRICS:
-            smallest = smallest_difference(
-                *scenario.variances[name], seed_sd=design.seed_sd * spread[name], seeds=design.seeds,
-                degrees=degrees, level=design.level / comparisons, power=design.power,
+            smallest = partial(
+                smallest_difference, seed_sd=design.seed_sd * spread[name], seeds=design.seeds, degrees=degrees,
+                level=design.level / comparisons, power=design.power,
             )  # fmt: skip
-            found[name].append(smallest)
+            found[name].append(_where_it_is(scenario.variances[name], smallest))
     ranges = {name: (min(values), max(values)) for name, values in found.items()}
     floors = [scenario.eodd for scenario in scenarios]
     return Detectable(
