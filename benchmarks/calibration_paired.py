@@ -157,12 +157,12 @@ def power(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         fair = planted(table, better_by=0.0, gap=0.0, uneven=0.0)
         fair = replace(fair, seed_noise=options.noise, seeds_agree=math.sqrt(SHARED))  # as the power assumes
         rng = np.random.default_rng([2, table.classes])
-        agreement, accuracy = _agreement(fair, rng), float(fair.right.mean())
+        accuracy = float(fair.right.mean())
         for seeds in options.seeds:
             for metric in ("f1", "eodd"):
                 arms = fair
-                for _ in range(2):  # what trainings add to a difference is what they add where that difference is
-                    noise = _seed_sd(arms, rng)
+                for _ in range(2):  # what trainings add, and how far arms agree, is taken where the difference is
+                    noise, agreement = _seed_sd(arms, rng), _agreement(arms, rng)
                     promised = detectable_difference(
                         table.label, table.group, num_classes=table.classes, seeds=seeds, unit=table.unit,
                         accuracy=accuracy, agreement=agreement, seed_sd=noise[metric],

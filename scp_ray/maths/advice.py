@@ -22,7 +22,7 @@ def advice(
     unit: Any = None,
     wanted: float | None = None,
     coarser: Mapping[str, Sequence[int]] | None = None,
-    simulations: int = 400,
+    simulations: int = 200,
     seed: int = 0,
 ) -> list[str]:
     """Sentences on a design whose smallest Eodd difference is not below the one that matters; none where it is.

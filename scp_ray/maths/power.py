@@ -24,7 +24,7 @@ Point = tuple[float, float, float]
 METRICS = ("f1", "eodd", "fate")
 AROUND = 0.1  # how far accuracy and agreement may lie from what is assumed
 SHARED = 0.5  # share of the images' noise in a difference that all seeds have in common
-UNEVEN = (0.0, 0.1, 0.3)  # how far arms are driven apart between the groups, to see how a gap's variance grows
+UNEVEN = (0.0, 0.1, 0.2, 0.45)  # how far arms are driven apart between the groups, to see how a gap's variance grows
 _NODES = 2000
 _STEPS = 30
 
@@ -90,7 +90,7 @@ def detectable_difference(
     arms: int = 1,
     power: float = 0.8,
     level: float = 0.05,
-    simulations: int = 400,
+    simulations: int = 200,
     seed: int = 0,
 ) -> Detectable:
     """The smallest F1, Eodd and FATE differences that ``seeds`` trainings of an arm and the baseline detect.
