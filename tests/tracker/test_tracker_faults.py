@@ -272,7 +272,7 @@ from pathlib import Path
 from scp_ray.tracking.mlflow import MLflowRuns
 root = Path(sys.argv[1])
 start, sweep = time.time() + 0.5, json.loads((root / "sweep.json").read_text())
-for number in range(16):
+for number in range(8):
     if not os.fork():
         time.sleep(max(0, start - time.time()))
         try:
@@ -281,14 +281,14 @@ for number in range(16):
             print(repr(error), flush=True)
             os._exit(1)
         os._exit(0)
-sys.exit(sum(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(16)))
+sys.exit(sum(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(8)))
 """
 
 
-def test_sixteen_first_users_of_one_database(ledger: Ledger, tmp_path: Path) -> None:
+def test_eight_first_users_of_one_database(ledger: Ledger, tmp_path: Path) -> None:
     """MLflow's own first users make its tables all at once, and most of them fail."""
     begun(ledger, tmp_path, "shared")
     command = [sys.executable, "-c", FIRST_TOUCH, str(tmp_path)]
     ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout) == (0, "")
-    assert len(content(tmp_path / "shared.db", "sweep-15")) == 1
+    assert len(content(tmp_path / "shared.db", "sweep-7")) == 1
