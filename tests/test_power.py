@@ -188,6 +188,13 @@ def test_one_seed_is_advised_against():
     ]
 
 
+def test_what_no_gap_can_reach_is_called_so():
+    """Two seeds leave one degree of freedom: at 5 % over 40 comparisons its quantile is 509."""
+    label, group = small()
+    (said, *_) = advice(detect(label, group, seeds=2, arms=20), label, group)
+    assert said.endswith("No gap is above 1: nothing can be found at all.")
+
+
 def test_a_mapping_must_name_every_class():
     label, group = small()
     with pytest.raises(ScpError, match=r"a class code for each class 0\.\.3"):

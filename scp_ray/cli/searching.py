@@ -81,7 +81,8 @@ def _tell_standing(config: SweepConfig, before: Standing) -> None:
         f"{search.trials * first} to {search.trials * all_seeds}" if search.replicates.race else search.trials * first
     )
     size = f"{counted(search.trials, 'configuration')} x {seeds}"
-    parts = [f"search of {size} by {search.sampler} for {goals}: {trials} trials"]
+    early = ", stopped early where others are better" if search.asha else ""
+    parts = [f"search of {size} by {search.sampler} for {goals}: {trials} trials{early}"]
     if before.states:
         parts.append("so far " + ", ".join(f"{count} {state}" for state, count in before.states.items()))
     parts.append("nothing to do" if before.over else f"{counted(before.to_come, 'configuration')} to choose")

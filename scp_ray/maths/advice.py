@@ -49,6 +49,8 @@ def advice(
     said.append(
         f"This design {sure} {what}: the smallest Eodd difference found with {design.power:.0%} power is "
         f"{_range(found.eodd)}, of {_counted(design.seeds, 'seed')} and {_counted(design.arms, 'arm')}."
+        + " No gap is above 1: nothing can be found at all."
+        * (found.eodd[0] > 1)
     )
     said.append(_more_seeds(found, target))
     if design.arms > 1:
