@@ -96,7 +96,9 @@ def test_the_ten_methods_of_the_paper_and_one_join() -> None:
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "me-fairprune" else name for name in METHODS]
+)
 def test_it_learns(name: str) -> None:
     """Four shapes, equally visible in both groups: chance is 0.25.
 

@@ -152,7 +152,7 @@ def test_a_report_that_cannot_be_written_says_so(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("how", ["full", "read-only"])
+@pytest.mark.parametrize("how", ["full", pytest.param("read-only", marks=pytest.mark.slow)])
 def test_a_sweep_whose_disk_refuses_midway_goes_on_where_there_is_room_again(
     disk: Disk, tmp_path: Path, undisturbed: Path, how: str
 ) -> None:

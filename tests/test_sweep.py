@@ -203,7 +203,14 @@ def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -
     raise AssertionError("what the test waits for did not happen within a minute")
 
 
-@pytest.mark.parametrize("moment", ["a base model is training", "a round is training", "a round was committed"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("a base model is training", marks=pytest.mark.slow),
+        "a round is training",
+        pytest.param("a round was committed", marks=pytest.mark.slow),
+    ],
+)
 def test_the_driver_is_killed_and_the_sweep_goes_on(slow_undisturbed: Path, tmp_path: Path, moment: str) -> None:
     """kill -9 of the driver; the same command again ends with the ledger of an undisturbed run."""
     space, root = space_file(tmp_path, **SLOW), tmp_path / "miniature"
