@@ -29,7 +29,8 @@ from benchmarks.planted_arms import ACCURACY, METADATA, Arms, Table, planted, re
 from scp_ray.maths.metrics import METRICS, observed_metrics
 from scp_ray.maths.paired import difference_of, fate_of, paired_differences, satterthwaite
 from scp_ray.maths.paired_bootstrap import Answers, redrawn_metrics
-from scp_ray.maths.power import SHARED, detectable_difference, with_arms, with_seeds
+from scp_ray.maths.power import detectable_difference, with_arms, with_seeds
+from scp_ray.maths.scenarios import SHARED
 from scp_ray.maths.units import Units
 
 CASES = {"none": {"better_by": 0.0, "gap": 0.0}, "planted": {"better_by": 0.05, "gap": 0.1}}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from scp_ray.ledger.files import read_arrow, read_table
+from scp_ray.ledger.files import read_arrow, read_table, written
 from scp_ray.maths.report import FairnessReport, fairness_report
 from scp_ray.places import AnyPath
-from scp_ray.remote import RemotePath
 
 KEPT = 16  # base models of a process
 
@@ -23,14 +22,6 @@ def base_report(folder: AnyPath, num_classes: int) -> FairnessReport:
     """Its validation report, from its stored predictions."""
     path = folder / "predictions.parquet"
     return _report(path, written(path), num_classes)
-
-
-def written(path: AnyPath) -> object:
-    """Changes when the file does; None where there is none: who reads it says so."""
-    try:
-        return path.version() if isinstance(path, RemotePath) else path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
 
 
 @lru_cache(maxsize=KEPT)

@@ -23,6 +23,7 @@ from torch import Tensor
 from scp_ray import places
 from scp_ray.errors import LedgerError, StoreError
 from scp_ray.places import AnyPath
+from scp_ray.remote import RemotePath
 
 STORE_REMEDY = "See whether the bucket is there and may be written to, or choose another --out, then try again."
 _AT_ONCE = 16  # requests to an object store where many files are read
@@ -157,6 +158,14 @@ def read_table(path: AnyPath) -> pd.DataFrame:
     """A Parquet file as a frame. Raises LedgerError."""
     frame: pd.DataFrame = read_arrow(path).to_pandas()
     return frame
+
+
+def written(path: AnyPath) -> object:
+    """Changes when the file does; None where there is none: who reads it says so."""
+    try:
+        return path.version() if isinstance(path, RemotePath) else path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def clear_half_written(root: AnyPath) -> None:

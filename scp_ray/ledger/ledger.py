@@ -32,9 +32,10 @@ from scp_ray.ledger.files import (
     write_bytes,
     write_json,
     write_table,
+    written,
 )
 from scp_ray.ledger.lease import holds
-from scp_ray.ledger.rows import channels_table, predictions_table, rows_done, rows_table
+from scp_ray.ledger.rows import EARLY, channels_table, predictions_table, rows_done, rows_table
 from scp_ray.ledger.states import States
 from scp_ray.maths.report import FairnessReport
 from scp_ray.maths.weight_ranking import layer_sparsity
@@ -80,7 +81,7 @@ class Ledger:
         if not self.definition_path.exists():
             return
         path = self.definition_path
-        known = _data_of(path, bases.written(path))
+        known = _data_of(path, written(path))
         if key not in known:
             raise DataError(
                 f"the tables on {platform.node()}, or the images that can be used there, are not those that the sweep "
@@ -197,10 +198,10 @@ class Ledger:
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [index])
 
     def stop_trial(self, trial_id: str, reason: str) -> Row:
-        """Mark the last round of a trial that nobody is at work on as the one it was stopped after; returns its row."""
+        """Mark the last round of a trial that nobody is at work on as the one a search stopped it after; its row."""
         self.check_lease()
         row = self.rounds(trial_id)[-1]
-        row |= {"stopped": True, "stop_reason": "; ".join(filter(None, [row["stop_reason"], reason]))}
+        row |= {"stopped": True, "stop_reason": "; ".join(filter(None, [row["stop_reason"], EARLY + reason]))}
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [row["round"]])
         return row
 

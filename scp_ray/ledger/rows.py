@@ -29,7 +29,7 @@ CIRCUMSTANCES = (
 )
 
 
-EARLY = "asha: "  # begins what stop_reason says of a trial that a search stopped early
+EARLY = "asha: "  # in stop_reason, before why a search stopped the trial
 
 
 def base_row(config: TrialConfig, base_id: str, result: Result, device: str) -> dict[str, Any]:
@@ -78,8 +78,7 @@ def rows_done(rows: Sequence[Mapping[str, Any]], rounds: int) -> bool:
 
 def stopped_early(row: Mapping[str, Any]) -> str:
     """Why a search stopped a trial after this row, its last; empty where it did not."""
-    _, mark, reason = str(row.get("stop_reason", "")).partition(EARLY)
-    return mark + reason
+    return str(row.get("stop_reason", "")).partition(EARLY)[2]
 
 
 def trial_columns(trial: ResolvedTrial) -> dict[str, Any]:

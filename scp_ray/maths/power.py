@@ -13,18 +13,13 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 
 from scp_ray.errors import ScpError
-from scp_ray.maths.metrics import observed_metrics
 from scp_ray.maths.paired import half_width
-from scp_ray.maths.planted_pairs import image_variance, planted_pairs
-from scp_ray.maths.rates import Floats, Ints
+from scp_ray.maths.rates import Floats
+from scp_ray.maths.scenarios import METRICS, Point, Scenario, scenario
 from scp_ray.maths.units import Units
 
 Range = tuple[float, float]
-Point = tuple[float, float, float]
-METRICS = ("f1", "eodd", "fate")
 AROUND = 0.1  # how far accuracy and agreement may lie from what is assumed
-SHARED = 0.5  # share of the images' noise in a difference that all seeds have in common
-UNEVEN = (0.0, 0.1, 0.2, 0.45)  # how far arms are driven apart between the groups, to see how a gap's variance grows
 _NODES = 2000
 _STEPS = 30
 
@@ -40,18 +35,6 @@ class Design:
     seed_sd: float
     power: float
     level: float
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """Simulated arms of one accuracy and agreement: F1 and Eodd of fair ones, variances by the size of a difference."""
-
-    accuracy: float
-    agreement: float
-    f1: float
-    eodd: float
-    # by metric: differences of the arms, each with its variance over images that is common to seeds, and a seed's own
-    variances: dict[str, tuple[Point, ...]]
 
 
 @dataclass(frozen=True)
@@ -98,9 +81,9 @@ def detectable_difference(
     Arms are invented on this table (see ``planted_pairs``), which gives the images' share of the variance of
     ``paired_differences``; the power is that of its test. The variance of a gap is taken where the difference is: it
     grows with the gap, since an absolute value that chance alone makes moves less than one that is there. Half of that
-    share (``SHARED``) is taken to be common to all seeds, so that more seeds do not lessen it. The range is that over
-    accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95. The gap is the raw one; the floor
-    means that the excess takes from it move little between arms.
+    share (``scenarios.SHARED``) is taken to be common to all seeds, so that more seeds do not lessen it. The range is
+    that over accuracy and agreement 0.1 lower and higher, as far as they lie in 0.05..0.95. The gap is the raw one; the
+    floor means that the excess takes from it move little between arms.
 
     Args:
         label, group, unit: (N,) of the split that will be compared; see ``paired_differences``.
@@ -126,11 +109,11 @@ def detectable_difference(
         raise ScpError(f"label, group and unit must be equally long and hold both groups, got {np.unique(g)}.")
     rng = np.random.default_rng(seed)
     corners = [(a, b) for a in _near(accuracy) for b in _near(agreement)]
-    scenarios = [
-        _scenario(y, g, codes, num_classes, *corner, tables=simulations, rng=rng)
+    found = [
+        scenario(y, g, codes, num_classes, *corner, tables=simulations, rng=rng)
         for corner in [(accuracy, agreement), *corners]
     ]
-    return _detectable(design, tuple(scenarios), Units(y, g, codes, num_classes=num_classes).degrees)
+    return _detectable(design, tuple(found), Units(y, g, codes, num_classes=num_classes).degrees)
 
 
 def smallest_difference(
@@ -207,52 +190,19 @@ def _check(design: Design, simulations: int) -> None:
         raise ScpError(" ".join(faults))
 
 
-def _scenario(
-    label: Ints,
-    group: Ints,
-    unit: Ints,
-    num_classes: int,
-    accuracy: float,
-    agreement: float,
-    *,
-    tables: int,
-    rng: np.random.Generator,
-) -> Scenario:
-    points: dict[str, list[Point]] = {name: [] for name in METRICS}
-    base_f1 = base_eodd = 0.0
-    for uneven in UNEVEN:
-        answers = planted_pairs(
-            label, unit, accuracy=accuracy, agreement=agreement, shared=SHARED, tables=tables, rng=rng,
-            group=group, uneven=uneven,
-        )  # fmt: skip
-        seen = observed_metrics(label, group, answers.reshape(4 * tables, -1), num_classes=num_classes)
-        f1, eodd = (seen[name].reshape(2, 2, tables) for name in ("f1", "eodd"))
-        if not uneven:
-            base_f1, base_eodd = float(f1.mean()), float(eodd.mean())
-        moved = {"f1": f1[:, 0] - f1[:, 1], "eodd": eodd[:, 0] - eodd[:, 1]}
-        # FATE of an arm less that of the other, relative to typical values: to first order the baseline cancels
-        moved["fate"] = moved["f1"] / base_f1 - moved["eodd"] / base_eodd
-        for name, both in moved.items():
-            points[name].append((abs(float(both.mean())), *image_variance(*both)))
-    points["f1"] = points["f1"][:1]  # an arm that is better in both groups is no more uneven
-    return Scenario(
-        accuracy, agreement, base_f1, base_eodd, {name: tuple(sorted(each)) for name, each in points.items()}
-    )
-
-
 def _detectable(design: Design, scenarios: tuple[Scenario, ...], degrees: float) -> Detectable:
     comparisons = 2 * design.arms
     found: dict[str, list[float]] = {name: [] for name in METRICS}
-    for scenario in scenarios:
-        spread = {"f1": 1.0, "eodd": 1.0, "fate": math.hypot(1 / scenario.f1, 1 / scenario.eodd)}
+    for arms in scenarios:
+        spread = {"f1": 1.0, "eodd": 1.0, "fate": math.hypot(1 / arms.f1, 1 / arms.eodd)}
         for name in METRICS:
             smallest = partial(
                 smallest_difference, seed_sd=design.seed_sd * spread[name], seeds=design.seeds, degrees=degrees,
                 level=design.level / comparisons, power=design.power,
             )  # fmt: skip
-            found[name].append(_where_it_is(scenario.variances[name], smallest))
+            found[name].append(_where_it_is(arms.variances[name], smallest))
     ranges = {name: (min(values), max(values)) for name, values in found.items()}
-    floors = [scenario.eodd for scenario in scenarios]
+    floors = [arms.eodd for arms in scenarios]
     return Detectable(
         **ranges, middle={name: values[0] for name, values in found.items()}, floor=(min(floors), max(floors)),
         comparisons=comparisons, design=design, scenarios=scenarios, degrees=degrees,

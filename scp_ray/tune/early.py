@@ -9,7 +9,6 @@ from scp_ray.config.search import Halving, SearchConfig
 from scp_ray.errors import DivergedError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.ledger import Row
-from scp_ray.ledger.rows import EARLY
 from scp_ray.tune.halving import Rungs
 from scp_ray.tune.measures import measure
 from scp_ray.tune.racing import Measured
@@ -45,7 +44,7 @@ class EarlyStop:
             return ""
         self._rungs.note(rung, seed, trial.trial_id, measured)
         place, known, last = self._rungs.place(rung, seed, trial.trial_id)
-        return "" if place <= last else f"{EARLY}place {place} of {known} after round {rung}; {last} of them went on"
+        return "" if place <= last else f"place {place} of {known} after round {rung}; {last} of them went on"
 
     def _worth(self, trial: ResolvedTrial, rows: Sequence[Row]) -> Measured | None:
         try:

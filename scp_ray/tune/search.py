@@ -12,7 +12,7 @@ from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import with_arm
 from scp_ray.ledger.files import write_json
 from scp_ray.ledger.ledger import Row
-from scp_ray.ledger.rows import EARLY, rows_done, stopped_early
+from scp_ray.ledger.rows import rows_done, stopped_early
 from scp_ray.tune.campaign import Campaign, Configuration, Run
 from scp_ray.tune.early import EarlyStop
 from scp_ray.tune.measures import measure
@@ -103,11 +103,11 @@ class Search:
             measured = measure(job.trial, rows, self._ledger.base_row(job.trial.vanilla_id), self._search)
         except ScpError as error:
             self.campaign.failed(run, type(error).__name__, str(error))
+            return
+        if reason := stopped_early(rows[-1]):
+            self.campaign.stopped(run, measured, rows[-1]["round"], reason)
         else:
-            if reason := stopped_early(rows[-1]):
-                self.campaign.stopped(run, measured, rows[-1]["round"], reason)
-            else:
-                self.campaign.done(run, measured)
+            self.campaign.done(run, measured)
 
     def judge(self, trial_id: str, row: Row) -> Row | None:
         """A run has committed a row and waits: None where it goes on, else its last row, marked as the end of it."""
@@ -119,7 +119,7 @@ class Search:
         if run.configuration.state == "RUNNING":
             reason = self._early.reason(job.trial, row)
         elif run.configuration.state == "PRUNED":  # one that has failed may be tried again, with all that its seeds did
-            reason = f"{EARLY}another seed has ended its configuration"
+            reason = "another seed has ended its configuration"
         return self._ledger.stop_trial(trial_id, reason) if reason else None
 
     def failed(self, trial_id: str, failure: dict[str, Any]) -> None:
