@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import asking
 import numpy as np
@@ -13,42 +12,21 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from asking import Answer
-from planted_sweep import CLASSES, Images, eodd_by_hand, write
+from planted_sweep import CLASSES, Images, eodd_by_hand
 from scipy import stats
 from sklearn.metrics import f1_score
+from three_arms import ARMS, SEEDS, make
 
-from scp_ray.errors import ConfigError, LedgerError, UnknownNameError
+from scp_ray.errors import LedgerError
 from scp_ray.ledger import load_sweep
 from scp_ray.ledger.evidence import evidence_of, fill_evidence
 from scp_ray.ledger.lease import Lease
 from scp_ray.maths.paired import paired_differences
-from scp_ray.report.arms import find_arm
 from scp_ray.report.compare import compare
-
-SEEDS = (0, 1, 2)
-ARMS = {
-    "pr_c=0.1, layer=-1": {"pr_c": 0.1, "layer": -1},
-    "pr_c=0.2, layer=-1": {"pr_c": 0.2, "layer": -1},
-    "pr_c=0.2, layer=-2": {"pr_c": 0.2, "layer": -2},
-}
-# right answers of group 0 and of group 1; the base is unfair, the second arm is repaired, the third is worse
-ACCURACY = {"pr_c=0.1, layer=-1": (0.95, 0.5), "pr_c=0.2, layer=-1": (0.95, 0.93), "pr_c=0.2, layer=-2": (0.95, 0.05)}
-BASE = (0.95, 0.45)
 
 
 def ask(*words: object) -> Answer:
     return asking.ask("compare", *words)
-
-
-def make(root: Path, base: tuple[float, float] = BASE, seeds: tuple[int, ...] = SEEDS, **changes: Any) -> Path:
-    images = Images()
-    answers = {
-        (label, seed): images.answers(accuracy, 100 * position + seed)
-        for position, (label, accuracy) in enumerate(ACCURACY.items(), 1)
-        for seed in seeds
-    }
-    bases = {seed: images.answers(base, seed) for seed in seeds}
-    return write(root, images, ARMS, answers, bases, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -233,61 +211,6 @@ def test_test_numbers_are_counted_and_say_what_they_were_chosen_from(tmp_path: P
         assert (held.code, held.out) == (4, "")
         assert ask(root, "pr_c=0.1", "base").code == 0
     assert json.loads((root / "sweep.json").read_text())["test_reveals"] == 2
-
-
-@pytest.mark.parametrize(
-    ("asked", "label"),
-    [
-        ("pr_c=0.2, layer=-2", "pr_c=0.2, layer=-2"),
-        ("pr_c=0.1", "pr_c=0.1, layer=-1"),
-        (" layer = -2 ", "pr_c=0.2, layer=-2"),
-        ("pr_c=2e-1,layer=-1", "pr_c=0.2, layer=-1"),
-        ("method=vanilla,pr_c=0.1", "pr_c=0.1, layer=-1"),
-        ("base", "base"),
-        ("round=0", "base"),
-    ],
-)
-def test_an_arm_is_found_by_its_label_or_settings(sweep: Path, asked: str, label: str) -> None:
-    assert find_arm(load_sweep(sweep), asked) == label
-
-
-def test_plug_ins_and_listed_arms_are_found(tmp_path: Path) -> None:
-    arms = {
-        "control": {"criterion": "none"},
-        "criterion=snnl(distance=cosine,temperature=1.0)": {
-            "criterion": {"name": "snnl", "distance": "cosine", "temperature": 1.0}
-        },
-        "method=me-fairprune": {"method": ["me", "fairprune"]},
-    }
-    images = Images(40)
-    answers = {(label, 0): images.answers((0.9, 0.9), 0) for label in arms}
-    sweep = load_sweep(write(tmp_path / "made", images, arms, answers, {0: images.answers((0.9, 0.9), 1)}))
-    for asked, label in (
-        ("control", "control"),
-        ("criterion=none", "control"),
-        ("criterion=snnl", [*arms][1]),
-        ("criterion=snnl(distance=cosine,temperature=1.0)", [*arms][1]),
-        ("criterion.distance=cosine", [*arms][1]),
-        ("method=me-fairprune", "method=me-fairprune"),
-    ):
-        assert find_arm(sweep, asked) == label
-
-
-@pytest.mark.parametrize(
-    ("asked", "error", "words"),
-    [
-        ("pr_c=0.2", ConfigError, r"2 arms fit 'pr_c=0\.2': 'pr_c=0\.2, layer=-1', 'pr_c=0\.2, layer=-2'"),
-        ("pr_c=0.3", ConfigError, r"no arm fits.*Arms: 'pr_c=0\.1, layer=-1'.*or base"),
-        ("prc=0.2", UnknownNameError, r"path 'prc' not found\. Did you mean 'pr_c'\? Known: pr_c, layer"),
-        ("pr_c=0.2,round=2", ConfigError, r"only round=0"),
-        ("pr_c=a.b", ConfigError, r"no arm fits"),
-        ("", ConfigError, r"no arm fits"),
-    ],
-)
-def test_a_filter_that_fits_no_arm_or_several_is_refused(sweep: Path, asked: str, error: type, words: str) -> None:
-    with pytest.raises(error, match=words):
-        find_arm(load_sweep(sweep), asked)
-    assert ask(sweep, asked, "base").code == 2
 
 
 def test_an_arm_is_not_compared_with_itself_or_without_a_finished_seed(sweep: Path, tmp_path: Path) -> None:

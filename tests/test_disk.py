@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from scp_ray.disk import replacing
 from scp_ray.errors import DataError, LedgerError, ScpError
+from scp_ray.ledger.files import clear_half_written
 
 REMEDY = "Free space."
 
@@ -126,3 +128,36 @@ def test_the_content_is_on_disk_before_the_name_and_the_name_before_the_end(
     with replacing(path, DataError, REMEDY) as file:
         file.write(b"newer")
     assert seen == [(5, b"old"), ("folder", b"newer")]
+
+
+def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    left = [".sweep.json.0123abcd", "rounds/.ab12.parquet.deadbeef", "state/x/.a.state.00000000"]
+    left += ["bases/b/.model.safetensors.12345678", "state/x/.a.json.1234abcd", ".mlflow.db.1234abcd"]
+    ours, theirs = "0123456789abcdef" * 2, "fedcba9876543210" * 2
+    old = [f"report/.fate-curves.{kind}.1234abcd" for kind in ("png", "svg", "csv")]
+    old += [f".driver.json.new.{ours}", f".driver.json.{ours}", f".probe-{ours}/driver", f".probe-{ours}/node"]
+    kept = [
+        "sweep.json",
+        ".hidden",
+        "rounds/ab12.parquet",
+        "state/x/a.state",
+        ".driver.json.0123456789abcdef",
+        "report/.x.svg",
+        "report/.table.csv.1234abcd",
+        f".driver.json.new.{theirs}",
+        f".driver.json.{theirs}",
+        f".probe-{theirs}/driver",
+    ]
+    for name in left + old + kept:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    for name in [*old, f".probe-{ours}"]:  # without a lease, and 61 s ago
+        os.utime(tmp_path / name, times=(time.time() - 61,) * 2)
+    clear_half_written(tmp_path)
+    assert not (tmp_path / f".probe-{ours}").exists()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_every_refusal_is_an_error_of_ours() -> None:
+    assert issubclass(LedgerError, ScpError) and LedgerError.exit_code == 2

@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from functools import lru_cache
 from statistics import median
-from typing import Any
 
 import pytest
 import torch
+from every_method import METHODS, UNSTRUCTURED, config, train, trained
 
 from scp_ray.assembly import build_learner
 from scp_ray.backbones.layers import find_layer
-from scp_ray.config import TrialConfig, resolve
-from scp_ray.errors import ConfigError
-from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.rounds import kept_channels
 from scp_ray.loop.stopping import Standing
 from scp_ray.maths.masks import load_masked_state_, parameter_mask
-from scp_ray.methods.base import all_needs, methods
-from scp_ray.parts import FairnessData, Learner, Split, state_to_cpu
+from scp_ray.methods.base import all_needs
+from scp_ray.parts import Learner, state_to_cpu
 from scp_ray.trial import BaseModel, Result, Step, run_trial, train_base
-
-METHODS = [name for name in methods.names() if "test" not in name]
-UNSTRUCTURED = ("fairprune", "obd", "me-fairprune")
-SMALL: dict[str, Any] = {"name": "synthetic", "image_size": 64, "train": 96, "val": 48, "test": 48}
-PLAN: dict[str, Any] = {"batch_size": 16, "augment": "flips"}
-# with learning rates that vanilla learns at from random weights: at 0.02 it diverges on VGG-11-BN within an epoch
-BACKBONES = {"tiny": (64, 0.02), "resnet18": (96, 0.01), "vgg11-bn": (64, 0.003)}
-
-
-def method(name: str, backbone: str = "tiny") -> Any:
-    """Exits with a small map between their convolutions: what costs most says nothing here. And the exact curvature:
-    one drawn label an image is too few for so few images of a network so sure of itself. Nothing bounds what a
-    reversed gradient climbs: at full strength the 4,096 features of VGG-11-BN grow until the loss overflows.
-    """
-    if name == "adv-ref" and backbone == "vgg11-bn":
-        return {"name": name, "strength": 0.1}
-    exits, sure = {"name": "me", "pooled": 8}, {"name": "fairprune", "draws": "exact"}
-    return {"me": exits, "fairprune": sure, "me-fairprune": [exits, sure]}.get(name, name)
-
-
-def config(name: str, backbone: str = "tiny", epochs: int = 2, **options: Any) -> TrialConfig:
-    size, lr = BACKBONES[backbone]
-    if name.startswith("me") and backbone != "tiny":
-        # 64 px leave 2 x 2 of an image after four halvings, and an exit wants 3 x 3; and the exits' convolutions,
-        # linear in the wide maps of large networks, diverge at 0.01 from random weights
-        size, lr = 96, min(lr, 0.005)
-    return TrialConfig.from_dict(
-        {
-            "dataset": SMALL | {"image_size": size} | options.pop("dataset", {}),
-            "backbone": backbone,
-            "method": method(name, backbone),
-            "pr_c": 0.05,
-            "rounds": 3,
-            "train": PLAN | {"epochs": epochs, "lr": lr},
-            "fine_tune": PLAN | {"epochs": 1, "lr": 0.005},
-            **options,
-        }
-    )
-
-
-def train(asked: TrialConfig, **more: Any) -> tuple[Result, dict[str, Any], list[Step]]:
-    """The base model with those it needs, trained one after the other."""
-    states: dict[str, Any] = {}
-    for needed in all_needs(asked.method):
-        states[needed.plugin_name] = state_to_cpu(finished(replace(asked, method=needed), states).learner.state_dict())
-    events = list(train_base(asked, bases=states, **more))
-    assert isinstance(events[-1], Result)
-    return events[-1], states, [event for event in events if isinstance(event, Step)]
-
-
-def finished(asked: TrialConfig, states: dict[str, Any]) -> Result:
-    *_, last = train_base(asked, bases=states)
-    assert isinstance(last, Result)
-    return last
-
-
-@lru_cache
-def trained(name: str, backbone: str = "tiny") -> tuple[TrialConfig, Result, dict[str, Any], list[Step]]:
-    asked = config(name, backbone)
-    return (asked, *train(asked))
 
 
 def test_the_ten_methods_of_the_paper_and_one_join() -> None:
@@ -237,95 +172,3 @@ def test_plain_cross_entropy_instead_of_its_own_loss(name: str) -> None:
     own = next(event for event in run_trial(asked, base, bases=states) if isinstance(event, Result))
     same = [torch.equal(a, b) for a, b in zip(last.learner.parameters(), own.learner.parameters(), strict=True)]
     assert all(same) == (name in ("vanilla", "fairprune", "obd"))
-
-
-def three_groups() -> FairnessData:
-    image = torch.zeros(12, 3, 64, 64, dtype=torch.uint8)
-    split = Split(image, torch.arange(12) % 2, (torch.arange(12) % 3)[:, None], ("a",) * 12, ("a",) * 12)
-    return FairnessData("clinic", ("x", "y"), ("tone",), 0, {"train": split, "val": split, "test": split})
-
-
-@pytest.mark.parametrize("name", ["fairprune", "fair-adabn"])
-def test_methods_for_two_groups_refuse_three_by_name(name: str) -> None:
-    network = lambda outputs=2: config("vanilla").backbone.build(outputs, image_size=64, seed=0)  # noqa: E731
-    with pytest.raises(ConfigError, match=rf"method: {name} compares two groups, and tone of clinic has 3"):
-        methods.get(name)().build(network, three_groups(), {"vanilla": Learner(*network())})
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in (*UNSTRUCTURED, "fair-adabn")])
-def test_other_methods_take_three_groups(name: str) -> None:
-    data = three_groups()
-    network = lambda outputs=2: config("vanilla").backbone.build(outputs, image_size=64, seed=0)  # noqa: E731
-    made = config(name).method
-    bases = {needed.plugin_name: Learner(*network()) for needed in made.needs}
-    learner = made.build(network, data, bases).train()
-    from scp_ray.parts import Batch, TrainPlan
-
-    split = data.splits["train"]
-    group = split.attributes[:, 0]
-    batch = Batch(torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0)), split.label, group,
-                  group[:, None])  # fmt: skip
-    learner.begin_epoch_(0, 1)
-    recorded = learner.training_step_(batch, learner.optimizers(TrainPlan()), torch.Generator().manual_seed(0))
-    assert bool(recorded["loss"].isfinite())
-    assert evaluate(learner, [batch]).logits.shape == (12, 2)
-
-
-def test_a_join_needs_a_second_that_only_prunes() -> None:
-    with pytest.raises(ConfigError, match="method: hsic trains a model of its own"):
-        config("vanilla", method=["me", "hsic"])
-    with pytest.raises(ConfigError, match="allowed are two methods"):
-        config("vanilla", method=["me"])
-    for asked, name in (
-        ({"name": "me-fairprune", "second": {"name": "fairprune", "pr": 0.2}}, "me-fairprune"),
-        (["hsic", "fairprune"], "hsic-fairprune"),
-        ([{"name": "mfd", "sigma": 1.0}, "obd"], "mfd-obd"),
-    ):
-        joined = config("vanilla", method=asked)
-        assert joined.method.plugin_name == name
-        assert TrialConfig.from_dict(json.loads(json.dumps(joined.as_dict()))) == joined
-    for wrong in ([{"name": "me-fairprune"}, "obd"], ["me-fairprune", "obd"]):
-        with pytest.raises(ConfigError, match="me-fairprune is two methods already"):
-            config("vanilla", method=wrong)
-    with pytest.raises(ConfigError, match="allowed is a name"):
-        config("vanilla", method={"name": ["x"]})
-
-
-def test_a_join_on_a_method_that_needs_another() -> None:
-    """MFD needs vanilla, so what is put on it needs both, in that order."""
-    asked = config("vanilla", method=["mfd", {"name": "obd", "samples": 16}], rounds=1)
-    assert [needed.plugin_name for needed in all_needs(asked.method)] == ["vanilla", "mfd"]
-    result, states, _ = train(asked)
-    base = BaseModel(state_to_cpu(result.learner.state_dict()), result.val.report)
-    last = [event for event in run_trial(asked, base, bases=states) if isinstance(event, Result)]
-    assert "mmd" in last[-1].means, "fine-tuned with MFD's loss"
-
-
-def test_a_base_model_is_trained_by_its_own_loss() -> None:
-    with pytest.raises(ConfigError, match=r"train\.loss: got 'ce'"):
-        config("mfd", train=PLAN | {"epochs": 1, "loss": "ce"})
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_plain_cross_entropy_is_another_trial_where_it_is_another_loss(name: str) -> None:
-    """Equal numbers have one id: vanilla, and what is pruned of it, are fine-tuned by cross-entropy anyway."""
-    own, plain = (resolve(config(name, fine_tune=PLAN | {"epochs": 1, "loss": loss})) for loss in ("native", "ce"))
-    assert (own.trial_id == plain.trial_id) == (name in ("vanilla", "fairprune", "obd"))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"method": "fair-adabn", "backbone": "vgg11"}, "method: fair-adabn doubles the batch norms .* vgg11 has none"),
-        (
-            {"method": "me", "backbone": {"name": "torchvision", "model": "densenet121"}},
-            "backbone torchvision densenet121 names none",
-        ),
-        ({"method": "me", "backbone": "resnet18"}, "those of resnet18 go down to 2 at 64 px"),
-        ({"method": [{"name": "me", "tau": [1.0]}, "fairprune"]}, "got 1 weights; tiny has 5 exits"),
-    ],
-)
-def test_what_cannot_be_is_refused_before_anything_starts(options: dict[str, Any], words: str) -> None:
-    asked = {"dataset": SMALL, "backbone": "tiny", "pr_c": 0.1, "rounds": 1} | options
-    with pytest.raises(ConfigError, match=words):
-        resolve(TrialConfig.from_dict(asked))

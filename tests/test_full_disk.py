@@ -1,4 +1,4 @@
-"""Disks that refuse: full, read-only, names that are too long. A real one, mounted for the test."""
+"""Disks that refuse: full or read-only. A real one, mounted for the test."""
 
 from __future__ import annotations
 
@@ -10,33 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
-from miniature import SPACE, TRIAL, same_ledgers
+from miniature import same_ledgers
+from recording import record, space_file
 from tmpfs import Disk, disk
 
 from scp_ray.cli.main import main
-from scp_ray.config import ResolvedTrial, TrialConfig, resolve
-from scp_ray.errors import LedgerError, ScpError
-from scp_ray.ledger import Ledger, lease
+from scp_ray.errors import LedgerError
+from scp_ray.ledger import lease
 from scp_ray.ledger.lease import Lease
-from scp_ray.tune.record import record_base, record_trial
 
 __all__ = ["disk"]
-CPU = torch.device("cpu")
 SCP_RAY = [sys.executable, "-m", "scp_ray.cli.main"]
-
-
-def trial() -> ResolvedTrial:
-    return resolve(TrialConfig.from_dict(TRIAL))
-
-
-def record(root: Path) -> None:
-    ledger, wanted = Ledger(root), trial()
-    for base_id, config in wanted.bases().items():
-        if not ledger.base_done(base_id):
-            record_base(config, ledger, device=CPU, checkpoint_s=0)
-    list(record_trial(wanted, ledger, device=CPU, checkpoint_s=0))
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +90,6 @@ def test_the_heartbeat_outlives_a_full_disk(disk: Disk, monkeypatch: pytest.Monk
         now = lease._read(path)
         assert now is not None and now["heartbeat"] > first["heartbeat"] + 0.3
     assert not path.exists()
-
-
-def space_file(folder: Path) -> Path:
-    path = folder / "space.yaml"
-    path.write_text(yaml.safe_dump(SPACE))
-    return path
 
 
 @pytest.mark.parametrize("how", ["full", "read-only"])
@@ -188,78 +166,3 @@ def test_a_sweep_whose_disk_refuses_midway_goes_on_where_there_is_room_again(
 
 
 # ---- names ----
-
-LONG = "x" * 300
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("sweep", "SPACE", "--out", LONG),
-        ("trial", "SPACE", "--out", LONG),
-        ("sweep", LONG),
-        ("status", LONG),
-        ("report", LONG),
-        ("track", LONG),
-        ("sweep", "SPACE", "--out", "/".join(["y" * 200] * 25)),
-        ("sweep", "SPACE", "--out", "OUT", "--set", f"trial.dataset.root={LONG}"),
-        ("status", "/nowhere/at/all"),
-        ("sweep", "/nowhere/at/all.yaml"),
-    ],
-    ids=lambda words: "-".join(word[:9] for word in words),
-)
-def test_names_that_no_disk_takes_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    space = tmp_path / "space.yaml"
-    dataset: dict[str, Any] = {"name": "isic2019", "root": "."} if "--set" in arguments else TRIAL["dataset"]
-    space.write_text(yaml.safe_dump(SPACE | {"trial": TRIAL | {"dataset": dataset}}))
-    monkeypatch.chdir(tmp_path)
-    words = {"SPACE": str(space), "OUT": str(tmp_path / "out")}
-    assert main([words.get(word, word) for word in arguments]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("scp-ray: ") or "scp-ray: " in told
-    assert "Traceback" not in told
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["space.yaml"]
-
-
-def test_spaces_and_other_alphabets_in_names(tmp_path: Path, undisturbed: Path) -> None:
-    out = tmp_path / "Ergebnisse der Prüfung 結果 🩺"
-    assert main(["trial", str(space_file(tmp_path)), "--out", str(out)]) == 0
-    assert main(["report", str(out / "miniature")]) == 0
-    same_ledgers(undisturbed, out / "miniature")
-
-
-def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
-    from scp_ray.ledger.files import clear_half_written
-
-    left = [".sweep.json.0123abcd", "rounds/.ab12.parquet.deadbeef", "state/x/.a.state.00000000"]
-    left += ["bases/b/.model.safetensors.12345678", "state/x/.a.json.1234abcd", ".mlflow.db.1234abcd"]
-    ours, theirs = "0123456789abcdef" * 2, "fedcba9876543210" * 2
-    old = [f"report/.fate-curves.{kind}.1234abcd" for kind in ("png", "svg", "csv")]
-    old += [f".driver.json.new.{ours}", f".driver.json.{ours}", f".probe-{ours}/driver", f".probe-{ours}/node"]
-    kept = [
-        "sweep.json",
-        ".hidden",
-        "rounds/ab12.parquet",
-        "state/x/a.state",
-        ".driver.json.0123456789abcdef",
-        "report/.x.svg",
-        "report/.table.csv.1234abcd",
-        f".driver.json.new.{theirs}",
-        f".driver.json.{theirs}",
-        f".probe-{theirs}/driver",
-    ]
-    for name in left + old + kept:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    for name in [*old, f".probe-{ours}"]:  # without a lease, and 61 s ago
-        os.utime(tmp_path / name, times=(time.time() - 61,) * 2)
-    clear_half_written(tmp_path)
-    assert not (tmp_path / f".probe-{ours}").exists()
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
-
-
-def test_every_refusal_is_an_error_of_ours() -> None:
-    assert issubclass(LedgerError, ScpError) and LedgerError.exit_code == 2

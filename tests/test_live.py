@@ -5,13 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stores import S3
+from waiting import wait_for
 
 from scp_ray import remote
 from scp_ray.errors import LedgerError
@@ -100,14 +100,6 @@ def numbers(content: bytes) -> list[int]:
         return [row[0] for row in connection.execute("select number from numbers")]
 
 
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("did not happen within ten seconds")
-
-
 @pytest.fixture
 def ledger(s3: S3) -> Ledger:
     return Ledger(s3.folder())
@@ -120,7 +112,7 @@ def test_a_copy_follows_each_change_and_another_machine_goes_on_with_it(
     here.open()
     put(here.path, 1)
     here.changed()
-    until(target.exists)
+    wait_for(target.exists, within_s=10)
     put(here.path, 2)
     here.close()
     assert numbers(target.read_bytes()) == [1, 2]
@@ -198,11 +190,11 @@ def test_a_copy_is_made_after_every_row(ledger: Ledger) -> None:
     database, target = LiveDatabase(ledger, "mlflow.db"), ledger.root / "mlflow.db"
     sink = Copied(Table(), database)
     sink.open({}, running=True)
-    until(lambda: target.exists() and numbers(target.read_bytes()) == [0])
+    wait_for(lambda: target.exists() and numbers(target.read_bytes()) == [0], within_s=10)
     assert sink.show("one", [{}], running=True)
-    until(lambda: numbers(target.read_bytes()) == [0, 1])
+    wait_for(lambda: numbers(target.read_bytes()) == [0, 1], within_s=10)
     assert not sink.show("two", [], {"reason": "planted"}, running=False)
-    until(lambda: numbers(target.read_bytes()) == [0, 1, -1])
+    wait_for(lambda: numbers(target.read_bytes()) == [0, 1, -1], within_s=10)
     sink.close()
     assert numbers(target.read_bytes()) == [0, 1, -1, -2]
 
@@ -217,7 +209,7 @@ def test_a_store_out_of_order_is_told_at_the_end_and_costs_nothing_else(
     before = len(s3.requests())
     with s3.trouble(status=503, methods=["PUT"]):
         database.changed()
-        until(lambda: len(s3.requests()) > before)
+        wait_for(lambda: len(s3.requests()) > before, within_s=10)
     database.close()
     assert numbers((ledger.root / "mlflow.db").read_bytes()) == [1]
     assert capsys.readouterr().err == "", "the last copy arrived"

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from miniature import SPACE, TRIAL, same_ledgers
 from processes import alive, below, left_after
+from waiting import wait_for
 
 pytestmark = pytest.mark.ray
 
@@ -38,14 +38,6 @@ def command(folder: Path, verb: str = "sweep", **changes: Any) -> list[str]:
 
 def start(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    ends = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < ends, "what the test waits for did not happen"
-        time.sleep(0.01)
 
 
 def stopped(driver: subprocess.Popen[str], number: signal.Signals, root: Path) -> None:

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import yaml
 from miniature import SPACE, TRIAL, same_ledgers, same_rows
 from stores import S3, fetched, files_below
+from waiting import wait_for
 
 from scp_ray import remote
 from scp_ray.cli.main import main
@@ -252,15 +252,6 @@ SLOW = {
 }
 
 
-def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
-    for _ in range(1200):
-        if condition():
-            return
-        assert process.poll() is None, "the sweep ended before it could be disturbed"
-        time.sleep(0.05)
-    raise AssertionError("what the test waits for did not happen within a minute")
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_the_driver_is_killed_and_the_sweep_goes_on(s3: S3, tmp_path: Path) -> None:
@@ -272,7 +263,7 @@ def test_the_driver_is_killed_and_the_sweep_goes_on(s3: S3, tmp_path: Path) -> N
     for happened in signs:
         driver = subprocess.Popen(command(space, out), stderr=subprocess.DEVNULL, start_new_session=True)
         try:
-            _wait_for(happened, driver)
+            wait_for(happened, driver)
         finally:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
@@ -294,11 +285,11 @@ def test_a_second_driver_is_refused(s3: S3, tmp_path: Path) -> None:
     root = out / "miniature"
     driver = subprocess.Popen(command(space, out), stderr=subprocess.DEVNULL, env=dict(os.environ))
     try:
-        _wait_for((root / "driver.json").exists, driver)
+        wait_for((root / "driver.json").exists, driver)
         second = subprocess.run(command(space, out), capture_output=True, text=True, timeout=120)
         assert second.returncode == 4
         assert f"process {driver.pid} " in second.stderr
-        _wait_for((root / "sweep.json").exists, driver)  # Ray has started: until then signals are its own
+        wait_for((root / "sweep.json").exists, driver)  # Ray has started: until then signals are its own
     finally:
         driver.send_signal(signal.SIGTERM)
         assert driver.wait(timeout=60) == 75

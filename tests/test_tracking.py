@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from miniature import SPACE, TRIAL
+from waiting import wait_for
 
 from scp_ray.config import SweepConfig
 from scp_ray.ledger import Ledger
@@ -56,29 +55,21 @@ def commit(ledger: Ledger, trial_id: str, index: int) -> dict[str, Any]:
     return row
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("what the test waits for did not happen within half a minute")
-
-
 def test_a_tracker_is_shown_what_the_ledger_holds(tmp_path: Path) -> None:
     """Each job as often as there is news of it; those that go on are told as killed when the sweep is closed."""
     ledger, heard, said = Ledger(tmp_path), list[Any](), list[str]()
     commit(ledger, "before", 0)
     tracker = Background(lambda: Notebook(heard), ledger, "scp-ray track DIR", said.append)
     tracker.open(DEFINITION | {"arms": [{"trials": [{"trial_id": "before", "base_id": "b", "vanilla_id": "b"}]}]})
-    wait_for(lambda: len(heard) == 3)
+    wait_for(lambda: len(heard) == 3, within_s=30)
     assert heard == [("open", "x"), ("show", ("b", [], None, True)), ("show", ("before", [0], None, True))]
     tracker.round(commit(ledger, "a", 0))
-    wait_for(lambda: heard[-1] == ("show", ("a", [0], None, True)))
+    wait_for(lambda: heard[-1] == ("show", ("a", [0], None, True)), within_s=30)
     tracker.failed({"id": "c", "label": "c", "reason": "the loss became nan", "traceback": "..."})
-    wait_for(lambda: heard[-1] == ("show", ("c", [], "the loss became nan", True)))
+    wait_for(lambda: heard[-1] == ("show", ("c", [], "the loss became nan", True)), within_s=30)
     for index in (1, 2):
         tracker.round(commit(ledger, "a", index))
-    wait_for(lambda: heard[-1] == ("show", ("a", [0, 1, 2], None, True)))
+    wait_for(lambda: heard[-1] == ("show", ("a", [0, 1, 2], None, True)), within_s=30)
     tracker.close()
     killed = [("show", (job, rows, None, False)) for job, rows in (("b", []), ("before", [0]))]
     assert heard[-3:] == [*killed, ("close", None)]
@@ -110,10 +101,10 @@ def test_a_tracker_that_comes_back_is_told_what_it_missed(tmp_path: Path) -> Non
     tracker = Background(make, ledger, "scp-ray track DIR", said.append)
     tracker.open(DEFINITION)
     tracker.round(commit(ledger, "a", 0))
-    wait_for(lambda: len(made) == 2)
+    wait_for(lambda: len(made) == 2, within_s=30)
     tracker.round(commit(ledger, "b", 0))
     tracker.close()
-    wait_for(lambda: ("close", None) in heard)
+    wait_for(lambda: ("close", None) in heard, within_s=30)
     told = [value for what, value in heard if what == "show"]
     assert {(job, tuple(rows)) for job, rows, *_ in told} == {("a", (0,)), ("b", (0,))}
     assert [value for value in told if not value[3]] == [("a", [0], None, False), ("b", [0], None, False)]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from mlflow_server import Proxy, Server
-from trackers import begun, content, live, make_ledger, wait_for
+from trackers import begun, content, live, make_ledger
+from waiting import wait_for
 
 from scp_ray.ledger import Ledger
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from mlflow_server import Proxy, Server, free_port
-from trackers import begun, content, going_on, live, wait_for
+from trackers import begun, content, going_on, live
+from waiting import wait_for
 
 from scp_ray.errors import TrackingError
 from scp_ray.ledger import Ledger, Sweep

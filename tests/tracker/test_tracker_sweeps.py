@@ -14,7 +14,8 @@ import pytest
 import yaml
 from miniature import same_ledgers
 from mlflow_server import Proxy, Server, free_port
-from trackers import SWEEP, begun, content, going_on, wait_for
+from trackers import SWEEP, begun, content, going_on
+from waiting import wait_for
 
 from scp_ray.ledger import Ledger
 
