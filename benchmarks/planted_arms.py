@@ -93,12 +93,13 @@ class Arms:
         return np.where(taken, one[0], two[0]), np.where(taken, one[1], two[1])
 
 
-def planted(table: Table, *, better_by: float, gap: float, uneven: float = 0.1) -> Arms:
-    """Arms whose classes are unevenly hard; the first is right more often by ``better_by``, and in TPR by ``gap`` more
-    often in group 0 than in group 1 (both shifted by half)."""
+def planted(table: Table, *, better_by: float, gap: float, base_gap: float = 0.0, uneven: float = 0.1) -> Arms:
+    """Arms whose classes are unevenly hard. The second is right in TPR by ``base_gap`` more often in group 0 than in
+    group 1 (both shifted by half); the first more often than that by ``better_by``, and by ``gap`` in group 0."""
     spread = uneven * np.random.default_rng(0).standard_normal((table.classes, 1))
-    second = np.clip(np.repeat(ACCURACY[table.name] + spread, 2, axis=1), 0.1, 0.95)
-    first = np.clip(second + better_by + gap / 2 * np.array([1.0, -1.0]), 0.01, 0.99)
+    apart = np.array([1.0, -1.0]) / 2
+    second = np.clip(np.repeat(ACCURACY[table.name] + spread, 2, axis=1) + base_gap * apart, 0.1, 0.95)
+    first = np.clip(second + better_by + gap * apart, 0.01, 0.99)
     return Arms(table, np.stack([first, second]))
 
 
