@@ -28,13 +28,11 @@ def class_rates(sweep: Sweep, arm: str | None = None) -> Drawn:
     rows = selected_rows(sweep)
     chosen = arm or best_arm(rows)
     own = rows[rows["arm"] == chosen]
-    places = {side: [] for side in SIDES}  # type: dict[str, list[tuple[str, int]]]
-    for trial_id, index in zip(own["trial_id"], own["selected_round"], strict=True):
-        places["before pruning"].append((str(trial_id), 0))
-        places["after"].append((str(trial_id), int(index)))
+    selected = [(str(name), int(index)) for name, index in zip(own["trial_id"], own["selected_round"], strict=True)]
+    starts = [(name, 0) for name, _ in selected]
     classes = int(own["num_classes"].iloc[0])
     tables = []
-    for side, asked in places.items():
+    for side, asked in zip(SIDES, (starts, selected), strict=True):
         counted, attribute = _counts(sweep, asked, classes)
         tables.append(rate_table(*counted).assign(side=side))
     table = pd.concat(tables, ignore_index=True)
@@ -101,7 +99,7 @@ def _draw(sweep: Sweep, arm: str, among: int, table: pd.DataFrame, attribute: st
     caption = sentences(
         [
             told_of(sweep, [arm], selected=True),
-            f"{arm}"
+            f"The arm {arm}"
             + (f", the best of {among} arms by mean FATE of Eodd on these very images," if among > 1 else "")
             + " at its selected rounds, beside its base models (round 0)",
             "Markers: mean over seeds of the share of a class's images in a group that are recognised; bars: 95 % Wilson "
@@ -125,6 +123,7 @@ def _panel(axes: Axes, table: pd.DataFrame, attribute: str) -> None:
         axes.plot(own["tpr"], y, marker, color=colour, ms=4, label=f"{attribute} {group}")
         for place, count in zip(y, own["support"], strict=True):
             axes.text(1.04, place, f"{count:.0f}", fontsize=SMALL, va="center", clip_on=False)
+    axes.text(1.04, -0.62, "images", fontsize=SMALL, va="bottom", clip_on=False)
     axes.set_xlim(-0.02, 1.16)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.tick_params(axis="y", length=0)

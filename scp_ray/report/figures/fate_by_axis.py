@@ -129,7 +129,8 @@ def _panel(axes: Axes, axis: Axis, table: pd.DataFrame, seeds: pd.DataFrame) -> 
             axes.fill_between(x, *(own[end] for end in _FLOORS), color=style["color"], alpha=0.13, lw=0, zorder=0)
         dots = seeds[seeds["line"] == value]
         aside = x.iloc[0] - own["round"].iloc[0]
-        axes.scatter(dots["round"] + aside, dots["fate"], s=4, color=style["color"], alpha=0.5, linewidths=0)
+        # beside the bar, not under it
+        axes.scatter(dots["round"] + aside + 0.05, dots["fate"], s=5, color=style["color"], alpha=0.6, linewidths=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

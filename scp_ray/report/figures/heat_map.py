@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from scp_ray.ledger import Sweep
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import FATE, INTERVAL, seed_mean_interval, selected_rows
-from scp_ray.report.figures.style import DOUBLE, SINGLE, SMALL, new_figure, styled
+from scp_ray.report.figures.style import DOUBLE, GROUND, SINGLE, SMALL, new_figure, styled
 from scp_ray.report.figures.varying import Axis, axes_of, settings_table
 from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
 
@@ -91,15 +91,20 @@ def _panel(axes: Axes, table: pd.DataFrame, down: Axis, across: Axis, metric: st
     values = table.pivot(index="down", columns="across", values=metric)
     values = values.reindex(index=list(down.values), columns=list(across.values))
     array = values.to_numpy(float)
-    most = np.nanmax(np.abs(array)) if metric == "fate" and not np.isnan(array).all() else None
-    limits = {} if most is None else {"vmin": -(most or 1), "vmax": most or 1}
-    image = axes.imshow(np.ma.masked_invalid(array), cmap=matplotlib.colormaps[colours], aspect="auto", **limits)
+    low, high = _limits(table, metric)
+    image = axes.imshow(
+        np.ma.masked_invalid(array), cmap=matplotlib.colormaps[colours], aspect="auto", vmin=low, vmax=high
+    )
     axes.set_xticks(range(len(across.values)), [cut(value, 14) for value in across.values])
     axes.set_yticks(range(len(down.values)), [cut(value, 18) for value in down.values])
     if max(map(len, across.values)) > 6:
         axes.tick_params(axis="x", rotation=30)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(len(across.values) - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(len(down.values) - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color=GROUND, linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
     uneven = table["seeds"].nunique() > 1
     for row in table.to_dict("records"):
         y, x = down.values.index(row["down"]), across.values.index(row["across"])
@@ -107,6 +112,19 @@ def _panel(axes: Axes, table: pd.DataFrame, down: Axis, across: Axis, metric: st
         dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5
         text = _cell(row, metric) + (f"\nn={row['seeds']}" if uneven else "")
         axes.text(x, y, text, ha="center", va="center", fontsize=SMALL, color="white" if dark else "black")
+
+
+def _limits(table: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Of the colours: about 0 of FATE; never so narrow that differences within the intervals look large."""
+    values, half = table[metric].dropna(), table[f"{metric}_half"].median()
+    half = 0.0 if half != half else half
+    if not len(values):
+        return 0.0, 1.0
+    if metric == "fate":
+        most = max(float(values.abs().max()), half) or 1.0
+        return -most, most
+    middle, wide = (values.max() + values.min()) / 2, max(float(values.max() - values.min()) / 2, half, 1e-9)
+    return middle - wide, middle + wide
 
 
 def _cell(row: dict[str, float], metric: str) -> str:
@@ -133,6 +151,7 @@ def _caption(
             if table["base_within"].any()
             else "",
             "No noise floor: the ledger has no evidence" if rows["eodd_floor_high_base"].isna().all() else "",
-            "Colours: lighter is better of F1 and Eodd; of FATE purple is above 0, orange below",
+            "Colours: lighter is better of F1 and Eodd; of FATE purple is above 0, orange below; they "
+            "span at least the middle interval, so that what lies within it looks alike",
         ]
     )

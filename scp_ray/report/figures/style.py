@@ -89,7 +89,7 @@ def legend_above(figure: Figure, axes: Axes, columns: int = 4, **more: Any) -> N
     """One legend for the whole figure, over its panels."""
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once, loc="outside upper left", ncols=columns, **({"columnspacing": 1.2} | more))
+    figure.legend(once.values(), once, loc="outside upper left", ncols=columns, **({"columnspacing": 1.2, "alignment": "left"} | more))
 
 
 @contextmanager
