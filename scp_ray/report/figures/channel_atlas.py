@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 from scp_ray.ledger import Sweep
@@ -63,10 +66,7 @@ def _draw(
     sweep: Sweep, rows: pd.DataFrame, pruned: pd.DataFrame, pairs: pd.DataFrame, means: pd.DataFrame, left_out: str
 ) -> Drawn:
     layers = list(dict.fromkeys(zip(pruned["layer"], pruned["channels"], strict=True)))[:MOST_LAYERS]
-    keys = {
-        layer: list(dict.fromkeys(pruned.loc[pruned["layer"] == layer[0], ["arm", "seed"]].itertuples(index=False, name=None)))
-        for layer in layers
-    }  # fmt: skip
+    keys = {layer: _keys(pruned[pruned["layer"] == layer[0]]) for layer in layers}
     strips = 0.095 * sum(map(len, keys.values())) + 0.42 * len(layers)
     summary = 0.17 * len(means) + 0.55 if len(means) else 0.0
     figure = new_figure(DOUBLE, strips + summary + 0.35)
@@ -78,7 +78,7 @@ def _draw(
     for axes, layer in zip(grid, layers, strict=False):
         matrix = strip(pruned[pruned["layer"] == layer[0]], keys[layer], int(layer[1]))
         _strips(axes, matrix, keys[layer], colours, norm)
-        axes.set_title(f"layer {layer[0]}, {layer[1]} channels", loc="left")
+        axes.set_title(f"{layer[0]}, {layer[1]} channels", loc="left")
     _key(figure, grid[: len(layers)], colours, norm, rounds)
     if summary:
         _overlap_panel(grid[-1], means)
@@ -86,7 +86,12 @@ def _draw(
     return Drawn("channel-atlas", "Pruned channels and their overlap", caption, figure, _data(pruned, pairs))
 
 
-def _strips(axes: Axes, matrix: np.ndarray, keys: list[tuple[str, int]], colours: object, norm: BoundaryNorm) -> None:
+def _keys(pruned: pd.DataFrame) -> list[tuple[str, int]]:
+    """Arm and seed of each strip."""
+    return list(dict.fromkeys(zip(pruned["arm"], pruned["seed"].astype(int), strict=True)))
+
+
+def _strips(axes: Axes, matrix: np.ndarray, keys: list[tuple[str, int]], colours: Colormap, norm: BoundaryNorm) -> None:
     axes.imshow(np.ma.masked_invalid(matrix), cmap=colours, norm=norm, aspect="auto", interpolation="none")
     arms = list(dict.fromkeys(arm for arm, _ in keys))
     middles = [np.mean([at for at, key in enumerate(keys) if key[0] == arm]) for arm in arms]
@@ -98,7 +103,7 @@ def _strips(axes: Axes, matrix: np.ndarray, keys: list[tuple[str, int]], colours
     axes.set_xlabel("channel")
 
 
-def _key(figure: Figure, grid: np.ndarray, colours: object, norm: BoundaryNorm, rounds: int) -> None:
+def _key(figure: Figure, grid: np.ndarray, colours: Colormap, norm: BoundaryNorm, rounds: int) -> None:
     scalar = matplotlib.cm.ScalarMappable(norm, colours)
     bar = figure.colorbar(scalar, ax=list(grid), fraction=0.025, pad=0.01, ticks=range(1, rounds + 1))
     bar.set_label("pruned in round", fontsize=SMALL)
@@ -107,16 +112,22 @@ def _key(figure: Figure, grid: np.ndarray, colours: object, norm: BoundaryNorm, 
 
 def _overlap_panel(axes: Axes, means: pd.DataFrame) -> None:
     y = np.arange(len(means))
-    axes.barh(y, means["high"] - means["low"], left=means["low"], height=0.6, color=PALE, label="chance: 95 of 100 pairs")
+    axes.barh(
+        y, means["high"] - means["low"], left=means["low"], height=0.6, color=PALE, label="chance: 95 of 100 pairs"
+    )
     axes.plot(means["chance"], y, "|", color="black", ms=8, label="chance: mean")
     errorbars(axes, means["jaccard"], y, xerr=means["jaccard_std"], linestyle="", color=BLUE, marker="o", label="seen")
-    labels = [f"{cut(str(name), 34)} ({pairs} pair{'s' * (pairs > 1)})" for name, pairs in zip(means["name"], means["pairs"], strict=True)]
-    axes.set_yticks(y, [label if BETWEEN_ARMS in label else f"seeds of {label}" for label in labels])
+    axes.set_yticks(y, [_name(row) for row in means.to_dict("records")])
     axes.set_ylim(len(means) - 0.4, -0.6)
     axes.set_xlim(-0.01, 1.01)
     axes.set_xlabel("Jaccard index of the pruned sets")
     axes.tick_params(axis="y", length=0)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 0.97), ncols=3, fontsize=SMALL, borderpad=0.2)
+
+
+def _name(row: Mapping[Any, Any]) -> str:
+    who = row["name"] if row["name"] == BETWEEN_ARMS else f"seeds of {cut(row['name'], 34)}"
+    return f"{who} ({row['pairs']} pair{'s' if row['pairs'] > 1 else ''})"
 
 
 def _data(pruned: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -134,11 +145,12 @@ def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: st
             f"round, lighter in later rounds (seeds {shown} from top to bottom)",
             f"Drawn are {left_out}" if left_out else "",
             f"The first {MOST_LAYERS} of {layers} layers are drawn" if layers > MOST_LAYERS else "",
-            "Below: mean Jaccard index of two pruned sets (1: the same channels), bars ± 1 standard deviation over pairs; "
-            "beside it what random sets of the same sizes would show (hypergeometric, exact)"
+            "Below: mean Jaccard index of two pruned sets (1: the same channels), bars ± 1 standard deviation over "
+            "pairs; beside it what random sets of the same sizes would show (hypergeometric, exact)"
             if len(pairs)
             else "No two sets of one layer to compare",
-            "Arms of a seed start from the same model. Channels of two seeds are the same ones only where the networks start from the same weights: from random "
+            "Arms of a seed start from the same model. Channels of two seeds are the same ones only where the networks "
+            "start from the same weights: from random ones no more than chance is to be expected"
             "ones no more than chance is to be expected"
             if len(pairs)
             else "",

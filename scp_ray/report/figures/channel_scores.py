@@ -11,7 +11,7 @@ from scp_ray.report.figures.channel_sets import channels_of
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, GREY, PALE, SMALL, VERMILION, legend_above, new_figure, styled
-from scp_ray.report.figures.words import cut, layer_of, sentences, told_of
+from scp_ray.report.figures.words import cut, layer_text, sentences, told_of
 
 SIGNIFICANT = 0.05
 
@@ -20,7 +20,7 @@ def channel_scores(sweep: Sweep, arm: str | None = None) -> Drawn:
     """Scores of the layer's channels by rank, of ``arm`` or the best arm that scores channels.
 
     The ledger's scores of round r are those that chose r's channels: of the model after r - 1 rounds. So the last ones
-    it has are of the model before its last round, and the caption says which. Raises NotDrawnError where none are there.
+    it has are of the model before its last round, and the caption says which. Raises NotDrawnError where there is none.
     """
     rows = selected_rows(sweep)
     candidates = [arm] if arm else list(mean_fates(rows).index)
@@ -70,7 +70,9 @@ def _draw(sweep: Sweep, arm: str, trials: pd.DataFrame, table: pd.DataFrame, amo
     for axes, stage in zip(grid, stages, strict=True):
         own = table[table["stage"] == stage]
         _panel(axes, own[own["trial_id"] == first], own)
-        axes.set_title("before pruning (round 0)" if stage == 0 else f"after {stage} round" + "s" * int(stage > 1), loc="left")
+        axes.set_title(
+            "before pruning (round 0)" if stage == 0 else f"after {stage} round" + "s" * int(stage > 1), loc="left"
+        )
         axes.set_xlabel("channels, by score")
     if len(stages) > 1:
         start = table[(table["trial_id"] == first) & (table["stage"] == 0)].sort_values("rank")
@@ -108,20 +110,22 @@ def _caption(sweep: Sweep, arm: str, trials: pd.DataFrame, table: pd.DataFrame, 
     last = int(table["stage"].max())
     return sentences(
         [
-            f"Scores by {name} of {layer_of(sweep, str(trial['trial_id']))}, {table['channel'].nunique()} channels, on "
+            f"Scores by {name} of {layer_text(trial)}, {table['channel'].nunique()} channels, on "
             f"training batches, of the arm {cut(arm, 60)}"
             + (f" (the best of {among} by mean FATE of Eodd)" if among > 1 else ""),
-            f"Points: seed {int(trial['seed'])}; crosses: the channels that these scores chose; triangles: those of later "
-            "rounds; each panel ranks the channels that are left by itself",
+            f"Points: seed {int(trial['seed'])}; crosses: the channels that these scores chose; triangles: those of "
+            "later rounds; each panel ranks the channels that are left by itself",
             "Shaded: smallest to largest score over all seeds at a rank" if len(trials) > 1 else "",
-            f"The last scores are of the model after {last} of {int(trial['rounds_asked'])} rounds: those that chose the "
-            "last round's channels"
+            f"The last scores are of the model after {last} of {int(trial['rounds_asked'])} rounds: those that chose "
+            "the last round's channels"
             if last
             else "",
             "Rings: p ≤ 0.05 against permuted groups, uncorrected" if (table["p"] <= SIGNIFICANT).any() else "",
             "No noise floor was asked for (pick: significance tests each channel against permuted groups)"
             if table["p"].isna().all()
             else "",
-            told_of(sweep, [arm], selected=True).replace("Validation split", "The arm was chosen on the validation split"),
+            told_of(sweep, [arm], selected=True).replace(
+                "Validation split", "The arm was chosen on the validation split"
+            ),
         ]
     )

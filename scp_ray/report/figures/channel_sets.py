@@ -12,6 +12,7 @@ from scp_ray.ledger import Sweep
 from scp_ray.ledger.files import read_many
 from scp_ray.maths.overlap import chance_jaccard, chance_jaccard_band, jaccard
 from scp_ray.report.figures.drawn import NotDrawnError
+from scp_ray.report.figures.words import layer_text
 
 BETWEEN_SEEDS, BETWEEN_ARMS = "between seeds of an arm", "between arms of a seed"
 
@@ -27,7 +28,8 @@ def channels_of(sweep: Sweep, trial_ids: Iterable[str]) -> pd.DataFrame:
     if not known:
         raise NotDrawnError("no channel has been scored yet, or the channel tables are gone.")
     tables = [table.to_pandas() for table in read_many(list(known.values()))]
-    return pd.concat([table.assign(trial_id=key) for key, table in zip(known, tables, strict=True)], ignore_index=True)
+    rows = [table.assign(trial_id=key) for key, table in zip(known, tables, strict=True)]
+    return pd.DataFrame(pd.concat(rows, ignore_index=True))
 
 
 def pruned_channels(rows: pd.DataFrame, channels: pd.DataFrame) -> pd.DataFrame:
@@ -36,7 +38,7 @@ def pruned_channels(rows: pd.DataFrame, channels: pd.DataFrame) -> pd.DataFrame:
     ``rows``: the selected round of each trial (``rows.selected_rows``); what went in later rounds does not count.
     """
     upto = rows[["arm", "seed", "trial_id", "round"]].rename(columns={"round": "upto"})
-    upto["layer"] = rows["layer_name"].fillna("?") if "layer_name" in rows else "?"
+    upto["layer"] = [layer_text(row) for row in rows.to_dict("records")]
     sizes = channels.groupby("trial_id")["channel"].max() + 1
     gone = channels.loc[channels["pruned"], ["trial_id", "round", "channel"]].merge(upto, on="trial_id")
     gone = gone[gone["round"] <= gone["upto"]].drop(columns="upto")
@@ -49,12 +51,13 @@ def overlaps(pruned: pd.DataFrame) -> pd.DataFrame:
     ``chance`` is the expected index of random sets of the same sizes, ``low`` and ``high`` the middle 95 % of it.
     """
     found = []
-    for (layer, count), own in pruned.groupby(["layer", "channels"], sort=False):
+    for layer, own in pruned.groupby("layer", sort=False):
+        count = int(own["channels"].iloc[0])
         sets = {key: set(rows["channel"]) for key, rows in own.groupby(["arm", "seed"], sort=False)}
         for first, second in itertools.combinations(sets, 2):
             if (first[0] == second[0]) == (first[1] == second[1]):
                 continue  # another arm and another seed: nothing is held fixed
-            sizes = len(sets[first]), len(sets[second]), int(count)
+            sizes = len(sets[first]), len(sets[second]), count
             low, high = chance_jaccard_band(*sizes)
             kind = BETWEEN_SEEDS if first[0] == second[0] else BETWEEN_ARMS
             row = {"kind": kind, "layer": layer, "arm": first[0], "seed": first[1]}

@@ -65,7 +65,7 @@ def class_names(sweep: Sweep, arm: str, classes: int) -> list[str]:
 
 
 def _counts(sweep: Sweep, places: list[tuple[str, int]], classes: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
-    hits, support, attribute = [], np.zeros((2, classes)), ""
+    hits, support, attribute = [], np.zeros((2, classes), dtype=np.int64), ""
     for trial_id, index in places:
         if not sweep.ledger.table_path("predictions", trial_id).exists():
             raise NotDrawnError(f"the predictions of trial {trial_id} are gone.")
@@ -102,9 +102,9 @@ def _draw(sweep: Sweep, arm: str, among: int, table: pd.DataFrame, attribute: st
             f"The arm {arm}"
             + (f", the best of {among} arms by mean FATE of Eodd on these very images," if among > 1 else "")
             + " at its selected rounds, beside its base models (round 0)",
-            "Markers: mean over seeds of the share of a class's images in a group that are recognised; bars: 95 % Wilson "
-            "intervals at the number of images, which stands at the right; every seed answers the same images, so "
-            "they count once; images of one lesion count as independent",
+            "Markers: mean over seeds of the share of a class's images in a group that are recognised; bars: 95 % "
+            "Wilson intervals at the number of images, which stands at the right; every seed answers the same images, "
+            "so they count once; images of one lesion count as independent",
             f"{thin} of {2 * len(sizes)} cells hold fewer than five images" if thin else "",
             f"The {len(shown)} largest of {len(sizes)} classes are drawn; all are in the table"
             if len(shown) < len(sizes)

@@ -30,7 +30,7 @@ from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
 
 MOST_LINES, MOST_PANELS = 12, 4
 TITLES = {"pr_c": "FATE by pruning ratio (Fig. 2a)", "layer": "FATE by layer (Fig. 2b)"}
-_FLOORS = ["fate_floor_low", "fate_floor_high"]
+LOW, HIGH = "fate_floor_low", "fate_floor_high"
 
 
 def fate_by_axis(sweep: Sweep, axis: str) -> Drawn:
@@ -61,7 +61,7 @@ def curves_by_line(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     groups = seeds.groupby(keys, sort=False)["fate"]
     table = pd.DataFrame({"seeds": groups.count(), "fate_mean": groups.mean(), "fate_std": groups.std()})
     every = rows.groupby(keys, sort=False)
-    table = table.join(every[[*_FLOORS, "val_eodd", "eodd_floor_high"]].mean())
+    table = table.join(every[[LOW, HIGH, "val_eodd", "eodd_floor_high"]].mean())
     table["trials"] = every.size()
     table["within"] = table["val_eodd"] <= table["eodd_floor_high"]
     return table.rename(columns={"val_eodd": "eodd_mean"}).reset_index(), seeds
@@ -115,8 +115,8 @@ def _panel(axes: Axes, axis: Axis, table: pd.DataFrame, seeds: pd.DataFrame) -> 
     axes.axhline(0, color=GREY, linewidth=0.7, zorder=0)
     bands = len(axis.values) <= MOST_BANDS
     if not bands:
-        pooled = table.groupby("round")[_FLOORS].mean()
-        axes.fill_between(pooled.index, *(pooled[end] for end in _FLOORS), color=PALE, linewidth=0, zorder=0)
+        pooled = table.groupby("round")[[LOW, HIGH]].mean()
+        axes.fill_between(pooled.index, pooled[LOW], pooled[HIGH], color=PALE, linewidth=0, zorder=0)
     for position, (value, own) in enumerate(_lines(table, axis)):
         style = look(position)
         x = own["round"] + 0.4 * ((position + 0.5) / len(axis.values) - 0.5)
@@ -126,7 +126,7 @@ def _panel(axes: Axes, axis: Axis, table: pd.DataFrame, seeds: pd.DataFrame) -> 
         open_ones = own["within"].to_numpy()
         axes.plot(x[open_ones], own["fate_mean"][open_ones], **style | {"linestyle": ""}, markerfacecolor=GROUND)
         if bands:
-            axes.fill_between(x, *(own[end] for end in _FLOORS), color=style["color"], alpha=0.13, lw=0, zorder=0)
+            axes.fill_between(x, own[LOW], own[HIGH], color=style["color"], alpha=0.13, lw=0, zorder=0)
         dots = seeds[seeds["line"] == value]
         aside = x.iloc[0] - own["round"].iloc[0]
         # beside the bar, not under it
@@ -149,7 +149,7 @@ def _caption(sweep: Sweep, axis: Axis, rows: pd.DataFrame, table: pd.DataFrame, 
         + (f" and over {averaged}, which also vary" if averaged else ""),
         "bars: ± 1 standard deviation over seeds; dots: single seeds",
     ]
-    if table[_FLOORS[0]].notna().any():
+    if table[LOW].notna().any():
         whose = "each line's" if len(axis.values) <= MOST_BANDS else "all lines' mean"
         parts += [f"shaded: {whose} noise floor, {FLOOR}", "open markers: mean Eodd within its noise floor"]
     else:
@@ -159,7 +159,7 @@ def _caption(sweep: Sweep, axis: Axis, rows: pd.DataFrame, table: pd.DataFrame, 
         parts.append(f"FATE is undefined in {undefined} of {len(rows)} rounds (the base's gap is 0)")
     noise = rows[rows["round"] == 0]["base_within_floor"]
     if (noise > 0).any():
-        parts.append(f"{int((noise > 0).sum())} of {len(noise)} trials start at an Eodd within its floor: FATE is noise")
+        parts.append(
+            f"{int((noise > 0).sum())} of {len(noise)} trials start at an Eodd within its floor: FATE is noise"
+        )
     return sentences(parts)
-
-

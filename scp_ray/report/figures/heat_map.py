@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -10,7 +13,7 @@ from matplotlib.axes import Axes
 from scp_ray.ledger import Sweep
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import FATE, INTERVAL, seed_mean_interval, selected_rows
-from scp_ray.report.figures.style import DOUBLE, GROUND, SINGLE, SMALL, new_figure, styled
+from scp_ray.report.figures.style import DOUBLE, GROUND, SINGLE, SMALL, is_dark, new_figure, styled
 from scp_ray.report.figures.varying import Axis, axes_of, settings_table
 from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
 
@@ -59,7 +62,7 @@ def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
     for (down, across), own in rows.groupby(["down", "across"], sort=False):
         columns = ["val_f1", "val_eodd", FATE, "f1_error", "eodd_error"]
         seeds = own.groupby("seed")[columns].mean()
-        row = {"down": down, "across": across, "seeds": len(seeds), "arms": own["arm"].nunique()}
+        row: dict[str, Any] = {"down": down, "across": across, "seeds": len(seeds), "arms": own["arm"].nunique()}
         row |= {"fate": seeds[FATE].mean(), "fate_half": seeds[FATE].std()}
         for metric in ("f1", "eodd"):
             mean, _, high = seed_mean_interval(seeds[f"val_{metric}"].tolist(), seeds[f"{metric}_error"].tolist())
@@ -108,8 +111,7 @@ def _panel(axes: Axes, table: pd.DataFrame, down: Axis, across: Axis, metric: st
     uneven = table["seeds"].nunique() > 1
     for row in table.to_dict("records"):
         y, x = down.values.index(row["down"]), across.values.index(row["across"])
-        red, green, blue, _ = image.cmap(image.norm(row[metric])) if row[metric] == row[metric] else (1, 1, 1, 1)
-        dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5
+        dark = row[metric] == row[metric] and is_dark(*image.cmap(float(image.norm(row[metric])))[:3])
         text = _cell(row, metric) + (f"\nn={row['seeds']}" if uneven else "")
         axes.text(x, y, text, ha="center", va="center", fontsize=SMALL, color="white" if dark else "black")
 
@@ -127,7 +129,7 @@ def _limits(table: pd.DataFrame, metric: str) -> tuple[float, float]:
     return middle - wide, middle + wide
 
 
-def _cell(row: dict[str, float], metric: str) -> str:
+def _cell(row: Mapping[Any, Any], metric: str) -> str:
     if row[metric] != row[metric]:
         return "undefined"
     mark = {"fate": "*" if row["base_within"] else "", "eodd": WITHIN if row["within"] else "", "f1": ""}[metric]
@@ -136,16 +138,15 @@ def _cell(row: dict[str, float], metric: str) -> str:
     return f"{mark}{row[metric]:.{digits}f}" + (f"\n± {half:.{digits}f}" if half == half else "")
 
 
-def _caption(
-    sweep: Sweep, down: Axis, across: Axis, rows: pd.DataFrame, table: pd.DataFrame, others: list[str]
-) -> str:
+def _caption(sweep: Sweep, down: Axis, across: Axis, rows: pd.DataFrame, table: pd.DataFrame, others: list[str]) -> str:
     seeds = sorted(set(table["seeds"]))
     return sentences(
         [
             told_of(sweep, rows["arm"].unique(), selected=True),
             f"{rows['arm'].nunique()} arms at their selected rounds, {listed(seeds)} seeds a cell"
             + (f"; mean over {listed(others)}, which also vary" if others else ""),
-            f"F1 and Eodd ±: {INTERVAL}. FATE of Eodd (against the trial's own round 0) ±: standard deviation over seeds",
+            f"F1 and Eodd ±: {INTERVAL}",
+            "FATE of Eodd (against the trial's own round 0) ±: standard deviation over seeds",
             f"{WITHIN}: Eodd not to be told from the noise floor of the base's Eodd ({FLOOR})",
             "*: the base's Eodd lies within its floor in some seed, so FATE divides by noise"
             if table["base_within"].any()

@@ -84,6 +84,6 @@ def best_arm(rows: pd.DataFrame) -> str:
 def mean_fates(rows: pd.DataFrame) -> pd.Series:
     """Mean FATE by arm, highest first, whole arms before the others; undefined ones are left out."""
     groups = rows.groupby("arm", sort=False)
-    table = pd.DataFrame({"fate": groups[FATE].mean(), "done": groups["status"].agg(lambda s: (s == "done").all())})
+    table = pd.DataFrame({"fate": groups[FATE].mean(), "done": groups["status"].agg(lambda s: set(s) == {"done"})})
     ordered: pd.Series = table.dropna().sort_values(["done", "fate"], ascending=False, kind="stable")["fate"]
     return ordered

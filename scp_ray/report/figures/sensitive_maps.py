@@ -18,7 +18,7 @@ from scp_ray.report.figures.class_rates import class_names
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import DOUBLE, SMALL, new_figure, styled
-from scp_ray.report.figures.words import cut, layer_of, sentences
+from scp_ray.report.figures.words import cut, layer_text, sentences
 
 CHANNELS, PER_GROUP, JUDGED = 6, 2, 128  # columns; images of each group drawn, and taken for the means
 
@@ -50,7 +50,7 @@ def sensitive_maps(sweep: Sweep, arm: str | None = None) -> Drawn:
     facts = {
         "arm": str(name),
         "seed": int(trial["seed"]),
-        "layer": layer_of(sweep, str(trial["trial_id"])),
+        "layer": layer_text(trial),
         "class": class_names(sweep, str(name), int(trial["num_classes"]))[label],
     }
     return _draw(batch.image.permute(0, 2, 3, 1).numpy(), maps, rows_of, table, data, facts)
@@ -108,7 +108,9 @@ def _draw(
         grid[at, 0].set_ylabel(f"{attribute} {code}", fontsize=SMALL + 1)
         for place in range(len(table)):
             ends = float(maps[:, place].min()), float(maps[:, place].max())
-            _picture(grid[at, place + 1], maps[at, place], cmap=matplotlib.colormaps["cividis"], vmin=ends[0], vmax=ends[1])
+            _picture(
+                grid[at, place + 1], maps[at, place], cmap=matplotlib.colormaps["cividis"], vmin=ends[0], vmax=ends[1]
+            )
     grid[0, 0].set_title("image", fontsize=SMALL + 1)
     for place, row in enumerate(table.to_dict("records"), 1):
         grid[0, place].set_title(f"channel {row['channel']:.0f}\nscore {row['score']:.3f}", fontsize=SMALL + 1)

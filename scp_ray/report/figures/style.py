@@ -85,11 +85,24 @@ def errorbars(axes: Axes, x: Any, y: Any, **more: Any) -> None:
     axes.errorbar(x, y, **({"elinewidth": 0.8, "capsize": 1.5, "capthick": 0.8} | more))
 
 
+def is_dark(*colour: float) -> bool:
+    """Whether white letters have more contrast on red, green and blue (0 to 1) than black ones, as WCAG 2 counts."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (1.05 / (luminance + 0.05)) > ((luminance + 0.05) / 0.05)
+
+
 def legend_above(figure: Figure, axes: Axes, columns: int = 4, **more: Any) -> None:
     """One legend for the whole figure, over its panels."""
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
-    figure.legend(once.values(), once, loc="outside upper left", ncols=columns, **({"columnspacing": 1.2, "alignment": "left"} | more))
+    figure.legend(
+        once.values(),
+        once,
+        loc="outside upper left",
+        ncols=columns,
+        **({"columnspacing": 1.2, "alignment": "left"} | more),
+    )
 
 
 @contextmanager
@@ -99,7 +112,7 @@ def captioned(figure: Figure, caption: str) -> Iterator[None]:
     lines = textwrap.wrap(caption, int((width - 0.1) * 72 / (SMALL * 0.53)))
     room = (len(lines) * SMALL * 1.25 + 6) / 72
     share = room / (height + room)
-    engine = figure.get_layout_engine()
+    engine: Any = figure.get_layout_engine()
     figure.set_size_inches(width, height + room)
     text = figure.text(
         0.05 / width, 0.03 / (height + room), "\n".join(lines), fontsize=SMALL, va="bottom", linespacing=1.2

@@ -69,7 +69,7 @@ def plane_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _means(own: pd.DataFrame) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for metric in ("f1", "eodd"):
         mean, low, high = seed_mean_interval(own[f"val_{metric}"].tolist(), own[f"{metric}_error"].tolist())
         found |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
@@ -81,7 +81,9 @@ def _bases(sweep: Sweep, rows: pd.DataFrame) -> pd.DataFrame:
     starts = sweep.rounds[(sweep.rounds["round"] == 0) & sweep.rounds["trial_id"].isin(set(rows["trial_id"]))]
     starts = with_errors(starts.drop_duplicates("base_id"), sweep.evidence)
     floors = sweep.evidence[(sweep.evidence["metric"] == "eodd") & (sweep.evidence["split"] == "val")]
-    starts = starts.merge(floors[["trial_id", "round", "floor_low", "floor_high"]], on=["trial_id", "round"], how="left")
+    starts = starts.merge(
+        floors[["trial_id", "round", "floor_low", "floor_high"]], on=["trial_id", "round"], how="left"
+    )
     if "method" not in starts:
         starts["method"] = "base"
     return pd.DataFrame(

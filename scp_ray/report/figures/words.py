@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ FLOOR = "what the same errors would show were the model fair: groups permuted in
 
 
 def told_of(sweep: Sweep, arms: Iterable[str], *, selected: bool) -> str:
-    """ "Validation split, n = 400 images; seeds 0, 1; selection rule: best_val_fate"; ``selected``: rounds so chosen."""
+    """ "Validation split, n = 400 images; seeds 0, 1; selection rule: best_val_fate"; ``selected``: of such rounds."""
     arms = set(arms)
     trials = sweep.trials[sweep.trials["arm"].isin(arms)]
     rounds = sweep.rounds
@@ -45,12 +46,11 @@ def cut(text: str, letters: int) -> str:
     return text if len(text) <= letters else f"{text[: letters - 3]}..."
 
 
-def layer_of(sweep: Sweep, trial_id: str) -> str:
-    """ "layer 8 (features.18)" of a trial's rounds; what the arm was asked for where they do not say."""
-    rows = sweep.rounds[sweep.rounds["trial_id"] == trial_id].iloc[-1]
-    name = rows.get("layer_name")
-    number = rows.get("layer")
-    return f"layer {number} ({name})" if isinstance(name, str) else f"layer {number}"
+def layer_text(row: Mapping[Any, Any] | pd.Series) -> str:
+    """ "layer 8 (module features.18)" of a round's row."""
+    number, name = row.get("layer"), row.get("layer_name")
+    place = f"layer {int(number)}" if number == number and number is not None else "the layer"
+    return f"{place} (module {name})" if isinstance(name, str) else place
 
 
 def value_text(value: object) -> str:
