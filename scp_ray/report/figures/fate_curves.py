@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,12 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scp_ray.ledger.files import write_bytes
 from scp_ray.places import AnyPath
-
-# Okabe and Ito's palette: told apart with any colour vision; black first
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7")
-MARKERS = "osD^vPX*"
-STYLES = ("-", "--", ":", "-.")
-MOST_BANDS = 4  # arms; more of them on top of each other cannot be read
+from scp_ray.report.figures.style import MOST_BANDS, look
 
 
 def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | None = None) -> Figure:
@@ -34,11 +28,7 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
     arms = list(table.groupby("arm", sort=False))
     bands = draws_bands(table)
     for position, (arm, rows) in enumerate(arms):
-        look: dict[str, Any] = {
-            "color": COLOURS[position % len(COLOURS)],
-            "linestyle": STYLES[position // len(COLOURS) % len(STYLES)],
-            "marker": MARKERS[position % len(MARKERS)],
-        }
+        own_look = look(position)
         # side by side within a round: bands of several arms on top of each other cannot be read
         aside = 0.4 * ((position + 0.5) / len(arms) - 0.5)
         axes.errorbar(
@@ -50,14 +40,14 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
             linewidth=1.4,
             elinewidth=0.9,
             capsize=2,
-            **look,
+            **own_look,
         )
         if bands:
             ends = rows["fate_floor_low"], rows["fate_floor_high"]
-            axes.fill_between(rows["round"] + aside, *ends, color=look["color"], alpha=0.12, linewidth=0, zorder=0)
+            axes.fill_between(rows["round"] + aside, *ends, color=own_look["color"], alpha=0.12, linewidth=0, zorder=0)
         if seeds is not None:
             own = seeds[seeds["arm"] == arm]
-            axes.scatter(own["round"] + aside, own["fate"], s=10, color=look["color"], alpha=0.5, linewidths=0)
+            axes.scatter(own["round"] + aside, own["fate"], s=10, color=own_look["color"], alpha=0.5, linewidths=0)
     axes.axhline(0, color="#666666", linewidth=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("pruning round (0: the model before pruning)")

@@ -1,0 +1,63 @@
+"""The axes of a sweep: which settings its arms differ in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from scp_ray.ledger import Sweep
+from scp_ray.report.figures.words import value_text
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting with the values that it takes, as texts: numbers by size, others as they come."""
+
+    path: str  # below trial
+    values: tuple[str, ...]
+
+
+def axes_of(sweep: Sweep) -> list[Axis]:
+    """Every setting that takes more than one value among the arms, in the space's order."""
+    table = settings_table(sweep)
+    raw = {path: [_value(arm, path) for arm in sweep.definition["arms"]] for path in table.columns}
+    axes = [Axis(str(path), _ordered(raw[path], list(table[path]))) for path in table.columns]
+    return [axis for axis in axes if len(axis.values) > 1]
+
+
+def settings_table(sweep: Sweep) -> pd.DataFrame:
+    """A row per arm (its label is the index) and a column per setting, as texts; an arm without it shows what it has.
+
+    A setting that does not count for an arm, such as an option of another method, is ABSENT.
+    """
+    arms = sweep.definition["arms"]
+    paths = list(dict.fromkeys(path for arm in arms for path in arm["settings"]))
+    rows = {arm["label"]: [_text(_value(arm, path)) for path in paths] for arm in arms}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=paths)
+
+
+def _value(arm: dict[str, Any], path: str) -> Any:
+    if path in arm["settings"]:
+        return arm["settings"][path]
+    value: Any = arm["config"]
+    for name in path.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return None
+        value = value[name]
+    return value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict) and set(value) == {"name"}:
+        return str(value["name"])  # as in a configuration, where nothing but the name was set
+    return ABSENT if value is None else value_text(value)
+
+
+def _ordered(values: list[Any], texts: list[str]) -> tuple[str, ...]:
+    pairs = dict(zip(texts, values, strict=True))
+    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in pairs.values()]
+    return tuple(sorted(pairs, key=lambda text: pairs[text]) if all(numbers) else pairs)
