@@ -101,7 +101,10 @@ def printed() -> tuple[Printed, ...]:
     """Every method of every table, in the paper's order."""
     return tuple(
         Printed(
-            *(row[key] for key in ("table", "method", "name", "baseline")),
+            row["table"],
+            row["method"],
+            row["name"],
+            row["baseline"],
             accuracy={key: tuple(row[key].split()) for key in ACCURACIES},
             gap={gap: row[gap] for gap in GAPS},
             fate={gap: row[f"fate_{gap}"] for gap in GAPS},
@@ -115,8 +118,8 @@ def floors() -> dict[tuple[str, str], Floor]:
     """By data set and gap."""
     found = {}
     for row in _rows("published_floors.csv"):
-        numbers = [float(row[key]) for key in ("mean", "low", "high", "accuracy")]
-        floor = Floor(row["dataset"], row["gap"], *numbers, int(row["n"]), int(row["units"]))
+        mean, low, high, accuracy = (float(row[key]) for key in ("mean", "low", "high", "accuracy"))
+        floor = Floor(row["dataset"], row["gap"], mean, low, high, accuracy, int(row["n"]), int(row["units"]))
         found[floor.dataset, floor.gap] = floor
     return found
 
