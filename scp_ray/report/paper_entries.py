@@ -75,8 +75,9 @@ def _entry(arm: Mapping[str, Any], models: dict[int, Model], baselines: Mapping[
     config, method = arm["config"], _method(arm)
     pruned = config["rounds"] > 0
     backbone = str(config.get("backbone", {}).get("name", ""))
-    criterion = config.get("criterion", {})
-    scp = _name(criterion).startswith("snnl") and all(config.get(key) == value for key, value in SCP.items())
+    scp = _name(config.get("criterion", "")).startswith("snnl") and all(
+        config.get(key) == value for key, value in SCP.items()
+    )
     name = method if not pruned else f"scp-{method}" if scp else ""
     relative = {seed: baselines[seed] for seed in models}
     label = str(arm["label"])

@@ -14,79 +14,55 @@ _DIGITS = {"eopp0": 4}  # of true negative rates, which are close to each other;
 _HEAD = ("Method", "Group", "Precision", "Recall", "F1-score", *(f"{gap.capitalize()} / FATE" for gap in GAPS))
 _LINES = 4  # of a method
 _FLOATING = 8  # methods that fit on a page; more go over several
+_SIGN = "\u2212"  # minus
 _SPECIAL = {
     **{letter: "\\" + letter for letter in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", '"': "\\textquotedbl{}"},
-    **{"±": r"$\pm$", "-": "-", "−": "$-$", "×": r"$\times$"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"},
+    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"},
+    "[": "{[}",  # after the end of a line it would begin an option
+    **{"±": r"$\pm$", _SIGN: "$-$"},
 }
-_SPECIAL['"'] = "''"
-
-_PREAMBLE = "% needs \\usepackage{booktabs} and "
+_LACKING = "«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲų"  # of Latin letters and signs below U+017F, in LaTeX's own encoding
+_FOREIGN = re.compile(rf"[^\x20-\x7e\u00a1-\u017e]|[{_LACKING}]")
+_MINUS = re.compile(r"(?<![\w)])-(?=[\d.])")
+_NEEDS = "% to be read by \\input; needs \\usepackage{booktabs} and "
 
 
 def markdown(frame: pd.DataFrame, caption: str, notes: Sequence[str]) -> str:
     """The caption, the table, the notes."""
     lines = [_HEAD, ("---",) * len(_HEAD), *(row for block in _blocks(frame) for row in block)]
     table = "\n".join(f"| {' | '.join(_plain(cell) for cell in line)} |" for line in lines)
-    return "\n\n".join([_plain(caption), table, *(f"- {_plain(note)}" for note in notes)]) + "\n"
+    below = ["\n".join(f"- {_plain(note)}" for note in notes)] if notes else []
+    return "\n\n".join([_plain(caption), table, *below]) + "\n"
 
 
 def latex(frame: pd.DataFrame, caption: str, notes: Sequence[str], *, label: str) -> str:
-    """A table to \\input; over several pages (longtable) where it has many methods."""
+    """A floating table for \\input; one over several pages (longtable) where it has many methods."""
     blocks = list(_blocks(frame))
-    head = " & ".join(_HEAD[:5]) + " & " + " & ".join(rf"{gap.capitalize()}$\downarrow$ / FATE$\uparrow$" for gap in GAPS)
-    body = "\n\\addlinespace\n".join(
-        "\n".join(" & ".join(map(tex, row)) + r" \\" for row in block) for block in blocks
-    )
-    told = rf"\caption{{{' '.join(map(tex, [caption, *notes]))}}}\label{{{label}}}"
-    columns = "@{}" + "l" * len(_HEAD) + "@{}"
+    titles = [*_HEAD[:5], *(rf"{gap.capitalize()}$\downarrow$ / FATE$\uparrow$" for gap in GAPS)]
+    head = [r"\toprule", " & ".join(titles) + r" \\", r"\midrule"]
+    rows = ["\n".join(" & ".join(map(tex, row)) + r" \\" for row in block) for block in blocks]
+    body = "\n\\addlinespace\n".join(rows)
+    told = rf"\caption{{{tex(caption)}}}\label{{{label}}}"
+    below = [rf"\par\smallskip\footnotesize\raggedright {tex(note)}" for note in notes]
+    numbers = "l" * (len(_HEAD) - 1) + "@{}}"
     if len(blocks) <= _FLOATING:
-        return "\n".join(
-            [
-                _PREAMBLE + r"\usepackage{graphicx}",
-                r"\begin{table}[tbp]",
-                r"\centering",
-                told,
-                r"\resizebox{\textwidth}{!}{%",
-                rf"\begin{{tabular}}{{{columns}}}",
-                r"\toprule",
-                head + r" \\",
-                r"\midrule",
-                body,
-                r"\bottomrule",
-                r"\end{tabular}}",
-                r"\end{table}",
-                "",
-            ]
-        )
-    return "\n".join(
-        [
-            _PREAMBLE + r"\usepackage{longtable}",
-            r"{\tiny\setlength{\tabcolsep}{2pt}",
-            rf"\begin{{longtable}}{{{columns}}}",
-            told + r" \\",
-            r"\toprule",
-            head + r" \\",
-            r"\midrule",
-            r"\endfirsthead",
-            r"\toprule",
-            head + r" \\",
-            r"\midrule",
-            r"\endhead",
-            r"\bottomrule",
-            r"\endlastfoot",
-            body,
-            r"\end{longtable}}",
-            "",
-        ]
-    )
+        begin = [r"\begin{table}[tbp]", r"\centering", told, r"\par\medskip", r"\resizebox{\textwidth}{!}{%"]
+        inner = [r"\begin{tabular}{@{}l" + numbers, *head, body, r"\bottomrule", r"\end{tabular}}", *below]
+        return "\n".join([_NEEDS + r"\usepackage{graphicx}", *begin, *inner, r"\end{table}", ""])
+    begin = [
+        r"{\tiny\setlength{\tabcolsep}{1.5pt}\setlength{\LTcapwidth}{\textwidth}",
+        r"\begin{longtable}{@{}p{.12\textwidth}" + numbers,
+        told + r" \\",
+    ]
+    inner = [*head, r"\endfirsthead", *head, r"\endhead", r"\bottomrule", r"\endlastfoot", body]
+    return "\n".join([_NEEDS + r"\usepackage{longtable}", *begin, *inner, r"\end{longtable}", *below, "}", ""])
 
 
 def tex(text: str) -> str:
     """Escaped; a letter that LaTeX's own fonts lack is named by its code."""
-    escaped = "".join(_SPECIAL.get(letter, letter) for letter in text)
-    return re.sub(r"[^\x20-\x7e\u00a1-\u017e]", lambda found: f"[U+{ord(found[0]):04X}]", escaped)
+    known = _FOREIGN.sub(lambda found: found[0] if found[0] in _SPECIAL else f"[U+{ord(found[0]):04X}]", text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in _MINUS.sub(_SIGN, known))
 
 
 def _plain(text: str) -> str:

@@ -55,17 +55,17 @@ def marks_of(entries: Sequence[Entry], said: Said) -> Marks:
     found = {entry.label: _differences(entry, said, redrawn) for entry in rows}
     judged, raw = (_adjusted(found, metrics) for metrics in (JUDGED, _RAW))
     words = {label: {name: _words(found[label][name], p[name]) for name in JUDGED} for label, p in judged.items()}
-    notes = []
+    explained: dict[str, list[str]] = {}
     for label in found:
         unfloored = _words(found[label]["eodd"], raw[label]["eodd"])
         if note := gap_note(unfloored, words[label]["excess_eodd"]):
-            notes.append(f"{label}: the raw Eodd alone would read {unfloored!r}: {note}.")
+            explained.setdefault(f"the raw Eodd alone would read {unfloored!r}: {note}.", []).append(label)
     return Marks(
         words=words,
         p=judged,
         fates={label: {gap: each[f"fate_{gap}"] for gap in GAPS} for label, each in found.items()},
         compared=sum(not math.isnan(found[label][metric].p_value) for label in found for metric in JUDGED),
-        notes=notes,
+        notes=[f"{', '.join(labels)}: {note}" for note, labels in explained.items()],
     )
 
 

@@ -46,6 +46,8 @@ class Said:
             self._numbers[model] = self._reported(model)
             if floors:
                 self._evidence[model] = self._computed(model)
+            else:  # so many that they are not kept
+                self._tables.clear()
 
     def number(self, model: Model, name: str) -> float:
         """One of MEASURED, n or num_classes; NaN where the ledger has none yet."""
@@ -119,7 +121,7 @@ def _from_rounds(sweep: Sweep, models: Iterable[Model]) -> dict[Model, Numbers]:
     names = [*MEASURED, "n"]
     bases = _records(sweep.bases, ["base_id"], names)
     trials = _records(sweep.rounds, ["trial_id", "round"], names)
-    found = {}
+    found: dict[Model, Numbers] = {}
     for model in models:
         row = trials.get((model.trial_id, model.round)) if model.round else bases.get((model.base_id,))
         if row is not None:
@@ -132,7 +134,9 @@ def _records(frame: pd.DataFrame, keys: list[str], names: list[str]) -> dict[tup
         return {}
     told = frame[[f"val_{name}" for name in names] + ["num_classes"]].to_numpy(float)
     places = zip(*(frame[key] for key in keys), strict=True)
-    return {place: dict(zip([*names, "num_classes"], row, strict=True)) for place, row in zip(places, told, strict=True)}
+    return {
+        place: dict(zip([*names, "num_classes"], row, strict=True)) for place, row in zip(places, told, strict=True)
+    }
 
 
 def _from_evidence(sweep: Sweep, models: Iterable[Model]) -> dict[Model, dict[str, dict[str, Any]]]:

@@ -109,15 +109,13 @@ def _accuracy(entry: Entry, said: Said, suffix: str, place: int, paper: Beside |
     shown: dict[str, Any] = {}
     for name in ACCURACIES:
         values = _values(entry, said, name + suffix)
-        errors = _errors(entry, said, "f1") if name + suffix == "f1" else np.zeros(len(values))
+        errors = _errors(entry, said, "f1") if name + suffix == "f1" else None
         shown |= _spread(name, values, errors)
         shown[f"{name}_paper"] = float(paper.row.accuracy[name][place]) if paper else math.nan
     return shown
 
 
-def _fairness(
-    entry: Entry, entries: Sequence[Entry], said: Said, marks: Marks, paper: Beside | None
-) -> dict[str, Any]:
+def _fairness(entry: Entry, entries: Sequence[Entry], said: Said, marks: Marks, paper: Beside | None) -> dict[str, Any]:
     """Every gap with its floor, every FATE, and what can be said of both."""
     models = [*entry.models.values()]
     shown: dict[str, Any] = {"relative_to": _named(entry.baselines, entries)}
@@ -166,14 +164,15 @@ def _errors(entry: Entry, said: Said, metric: str) -> NDArray[np.float64]:
     return np.array([said.evidence(entry.models[seed], metric, "standard_error") for seed in sorted(entry.models)])
 
 
-def _spread(name: str, values: NDArray[np.float64], errors: NDArray[np.float64]) -> dict[str, float]:
-    """Mean, standard deviation over seeds and 95 % interval of a metric (S,); errors (S,) of 0: none known."""
+def _spread(name: str, values: NDArray[np.float64], errors: NDArray[np.float64] | None) -> dict[str, float]:
+    """Mean, standard deviation over seeds and 95 % interval of a metric (S,); errors (S,), or None: nobody knows."""
     mean, seeds = _mean(values), len(values)
     std = float(values.std(ddof=1)) if seeds > 1 else math.nan
     half = math.nan
-    if seeds > 1 or (seeds and errors.any()):
+    if seeds > 1 or (seeds and errors is not None):
         over_seeds = float(stdtrit(seeds - 1, 1 - _ALPHA)) * std / math.sqrt(seeds) if seeds > 1 else 0.0
-        half = math.hypot(over_seeds, NORMAL * math.sqrt(float((errors**2).mean())))
+        over_images = NORMAL * math.sqrt(float((errors**2).mean())) if errors is not None else 0.0
+        half = math.hypot(over_seeds, over_images)
     return {name: mean, f"{name}_std": std, f"{name}_low": mean - half, f"{name}_high": mean + half}
 
 

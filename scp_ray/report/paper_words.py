@@ -31,7 +31,9 @@ def caption(
     seeds = sorted({seed for entry in entries for seed in entry.models})
     arms = sweep.definition["arms"]
     rules = sorted({arm["config"]["select"] for arm in arms})
-    relative = "each method's own models before pruning" if against_base(sweep) else "the vanilla model"
+    relative = (
+        "each method's own model before pruning" if against_base(sweep) else "the vanilla model of the same backbone"
+    )
     parts = [
         f"{_SPLITS.get(split, split)} split, n = {_listed(images)} images; {_seeds(seeds)}; rounds selected on "
         f"validation by {_listed(rules)}, {len(arms)} configuration{'s' * (len(arms) != 1)} in the sweep.",
@@ -40,13 +42,12 @@ def caption(
         if len(seeds) > 1
         else "One training; ± half of a 95 % interval, over images alone.",
         "floor: the gap that the same predictions show with groups permuted inside each class.",
-        f"FATE: relative to {relative} of the same backbone and seed; ± only where that model's gap lies above its "
-        "floor.",
+        f"FATE: relative to {relative}, seed by seed; ± only where that model's gap lies above its floor.",
     ]
     if marks.words:
         one = " For this one training." if len(seeds) == 1 else ""
         parts.append(
-            "better, worse: in F1, and in Eodd beyond its floor, than the same; paired by seed and image, Holm over "
+            "better, worse: in F1, and in Eodd beyond its floor, than that model; paired by seed and image, Holm over "
             f"{marks.compared} p-values; without a word: not distinguishable at this n.{one}"
         )
     if printed:
@@ -76,12 +77,13 @@ def notes(sweep: Sweep, frame: pd.DataFrame, marks: Marks, models: Collection[Mo
         told = [f"{method} ({count})" for method, count in lacking.itertuples(index=False)]
         if told:
             said.append(f"FATE of {title} is undefined in some seeds (its baseline's gap is 0): {_listed(told)}.")
-        within = once.loc[once[f"fate_{gap}_base_within_floor"] & once[f"{gap}_floor"].notna(), "relative_to"]
-        if len(within):
-            said.append(
-                f"FATE of {title} divides by a gap that chance alone would show, in {_listed(sorted(set(within)))}: "
-                "no interval."
-            )
+    within = {gap: once[f"fate_{gap}_base_within_floor"] & once[f"{gap}_floor"].notna() for gap in GAPS}
+    if noise := [
+        f"{gap.capitalize()} of {_listed(sorted(set(once.loc[rows, 'relative_to'])))}"
+        for gap, rows in within.items()
+        if rows.any()
+    ]:
+        said.append(f"FATE has no interval where it divides by a gap that chance alone would show: {'; '.join(noise)}.")
     if once.loc[once["seeds"] > 0, "eodd_floor"].isna().any():
         many = f" (of test predictions, for {MODELS} models at most)" if len(models) > MODELS else ""
         said.append(f"No evidence for some rows: no floor, and no interval of F1 and gaps{many}.")
