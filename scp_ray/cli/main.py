@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from scp_ray import __version__, signals
-from scp_ray.cli import compare, data, doctor, ls, report, score, status, sweep, track, trial
+from scp_ray.cli import compare, data, doctor, ls, published, report, score, status, sweep, track, trial
 from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
 
@@ -24,6 +24,7 @@ _COMMANDS = {
     "score": score,
     "data": data,
     "ls": ls,
+    "published": published,
     "doctor": doctor,
 }
 
