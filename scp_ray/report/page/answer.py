@@ -98,8 +98,10 @@ def _headline(best: Row, yardstick: Yardstick, progress: Progress) -> str:
 
 def _numbers(best: Row, yardstick: Yardstick) -> list[KeyNumber]:
     gap, title = yardstick.gap, yardstick.gap_title
-    found = [KeyNumber("F1", spread(best, "f1"), _against(best, "f1"))]
-    found.append(KeyNumber(title, spread(best, gap), _against(best, gap)))
+    found = [
+        KeyNumber(name, spread(best, column), _against(best, column, vanilla=yardstick.baseline == "vanilla"))
+        for name, column in (("F1", "f1"), (title, gap))
+    ]
     floor = best[f"{gap}_floor_mean"]
     if floor == floor:
         note = f"{title} less its noise floor of {floor:.4f} (95 % of it up to {best[f'{gap}_floor_high']:.4f})"
@@ -121,9 +123,10 @@ def spread(row: Row, name: str, *, sign: str = "") -> str:
     return f"{row[name]:{sign}.4f}" + (f" ± {deviation:.4f}" if deviation == deviation else "")
 
 
-def _against(row: Row, name: str) -> str:
-    before = row[f"before_{name}"]
-    return f"{before:.4f} before pruning ({row[name] - before:+.4f})"
+def _against(row: Row, name: str, *, vanilla: bool) -> str:
+    before, plain = row[f"before_{name}"], row[f"vanilla_{name}"]
+    words = f"{before:.4f} before pruning ({row[name] - before:+.4f})"
+    return words + (f"; vanilla {plain:.4f} ({row[name] - plain:+.4f})" if vanilla else "")
 
 
 def _read(sweep: Sweep, best: Row) -> str:
@@ -131,11 +134,11 @@ def _read(sweep: Sweep, best: Row) -> str:
     own = sweep.rounds[sweep.rounds["trial_id"].isin(trials["trial_id"])]
     images = ", ".join(f"{int(n):,}" for n in sorted(own["val_n"].unique()))
     rule = next(arm["config"]["select"] for arm in sweep.definition["arms"] if arm["label"] == best["arm"])
-    seeds, several = ", ".join(str(seed) for seed in trials["seed"]), "s" * (len(trials) > 1)
-    means = "mean ± standard deviation over seeds" if several else "one seed has no standard deviation"
+    seeds = ", ".join(str(seed) for seed in trials["seed"])
+    means = "mean ± standard deviation over seeds" if len(trials) > 1 else "one seed has no standard deviation"
     return (
-        f"Validation split, n = {images} images; seed{several} {seeds}, read at round{several} "
-        f"{best['rounds'].replace(' ', ', ')} (selection rule: {rule}); {means}."
+        f"Validation split, n = {images} images; seed{'s' * (len(trials) > 1)} {seeds}, read at "
+        f"round{'s' * (',' in best['rounds'])} {best['rounds']} (selection rule: {rule}); {means}."
     )
 
 
@@ -149,13 +152,13 @@ def _choice(table: pd.DataFrame, result: SearchResult | None) -> str:
     tried = len(table) if result is None else result.tried
     if tried == 1:
         return "It is the only arm that is done." if len(table) > 1 else "It is the only arm."
-    words = f"It was chosen as the best of {tried:,} arms by the numbers shown here, which flatters it."
+    words = f"It was chosen as the best of {tried:,} arms by the numbers that are shown here, which flatters them."
     if result is None or len(result.objectives) < 2:
         return words
     titles = " against ".join(part.title for part in result.objectives)
     near = int((result.configurations["near_front"] & ~result.configurations["front"]).sum())
-    words += f" {len(result.front):,} of {len(result.configurations):,} on the front of {titles}"
-    words += f", {near:,} more cannot be told from it within the intervals." if near else "."
+    words += f" {len(result.front):,} of {len(result.configurations):,} stand on the front of {titles}"
+    words += f"; {near:,} more cannot be told from it within the intervals." if near else "."
     knee = result.configurations.loc[result.configurations["knee"], "arm"]
     words += f" Its knee: {knee.iloc[0]}." if len(knee) else ""
     for part in result.objectives:

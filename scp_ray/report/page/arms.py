@@ -57,9 +57,10 @@ def arm_rows(sweep: Sweep, rows: pd.DataFrame, result: SearchResult | None) -> p
         rows: its ``round_rows``.
         result: its trade-offs, where there are any yet.
 
-    Columns: arm, its axes, ``done`` of ``asked`` seeds, ``seeds`` that are read, ``rounds`` ("2 3", by seed), of F1,
-    gaps and FATE mean and ``_std``, ``<gap>_floor_mean``, ``_floor_high``, ``_p`` (median), ``above_<gap>`` seeds whose
-    gap lies above its floor's upper end, ``base_within_<gap>`` seeds whose round 0 does not, ``before_f1`` and ``before_<gap>`` of round 0, channels_left, channels,
+    Columns: arm, its axes, ``done`` of ``asked`` seeds, ``seeds`` that are read, ``rounds`` ("2, 3", by seed), of F1,
+    gaps and FATE mean and ``_std``, of F1 and gaps ``_low`` and ``_high`` (mean ends of the images' 95 % intervals), ``<gap>_floor_mean``, ``_floor_high``, ``_p`` (median), ``above_<gap>`` seeds whose
+    gap lies above its floor's upper end, ``base_within_<gap>`` seeds whose round 0 does not, ``before_<...>`` the same of round 0, ``vanilla_f1``
+    and ``vanilla_<gap>`` of the vanilla models, channels_left, channels,
     ``seconds`` (mean over trials of the pruning rounds), ``whole``, ``feasible``, ``front``, ``knee``.
     """
     trials = sweep.trials
@@ -75,7 +76,7 @@ def arm_rows(sweep: Sweep, rows: pd.DataFrame, result: SearchResult | None) -> p
     start = rows[rows["round"] == 0]
     own = chosen.groupby("arm", sort=False)
     table["seeds"] = own.size().reindex(table.index, fill_value=0)
-    table["rounds"] = own["round"].agg(lambda values: " ".join(f"{value:.0f}" for value in values))
+    table["rounds"] = own["round"].agg(_listed)
     for name in ("f1", *gaps, *fates):
         table[name], table[f"{name}_std"] = own[name].mean(), own[name].std()
     for gap in gaps:
@@ -88,7 +89,9 @@ def arm_rows(sweep: Sweep, rows: pd.DataFrame, result: SearchResult | None) -> p
         table[f"base_within_{gap}"] = within.groupby(start["arm"], sort=False).sum(min_count=1)
     first = start.groupby("arm", sort=False)
     for name in ("f1", *gaps):
-        table[f"before_{name}"] = first[name].mean()
+        table[f"vanilla_{name}"] = own[f"vanilla_{name}"].mean()
+        for part in (name, f"{name}_low", f"{name}_high"):
+            table[part], table[f"before_{part}"] = own[part].mean(), first[part].mean()
     if "channels_left" in rows:
         table["channels_left"], table["channels"] = own["channels_left"].mean(), first["channels_left"].mean()
     if "seconds" in rows:
@@ -96,6 +99,12 @@ def arm_rows(sweep: Sweep, rows: pd.DataFrame, result: SearchResult | None) -> p
         table["seconds"] = spent.groupby("arm", sort=False).mean()
     table = table.reset_index()
     return table.assign(**_standing(table, result))
+
+
+def _listed(rounds: pd.Series) -> str:
+    """ "2, 3" by seed; "2" where all seeds chose the same."""
+    shown = [f"{index:.0f}" for index in rounds]
+    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
 
 
 def _above(rows: pd.DataFrame, gap: str) -> pd.Series:

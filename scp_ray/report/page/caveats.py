@@ -30,7 +30,7 @@ def _more_training(sweep: Sweep, best: dict[str, Any], whole: pd.DataFrame, yard
         return (title, "The sweep does not say: it has no control with criterion none, the same epochs unpruned.", "")
     row = rows.iloc[0]
     words = (
-        f"The control that trains as long and prunes nothing, {row['arm']}, reaches F1 {row['f1']:.4f} and "
+        f"The best control that trains as long and prunes nothing, {row['arm']}, reaches F1 {row['f1']:.4f} and "
         f"{yardstick.gap_title} {row[yardstick.gap]:.4f}. The difference, paired:"
     )
     return (title, words, compare_command(sweep, str(best["arm"]), str(row["arm"])))

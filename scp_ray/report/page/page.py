@@ -76,7 +76,7 @@ def page_html(
         ]
         content = page_data(sweep, rows, best_first, yardstick, result, progress)
     else:
-        answer = tag("p", "No answer yet: no round is done.", class_="headline") + tag("p", esc(progress.words))
+        answer = tag("p", "No answer yet: no round is done.", class_="headline") + tag("p", esc(progress.words), class_="progress")
     content["tables"] = {each.name: each.data() for each in [*own, *given, *([tested] if tested else [])]}
     sections = {
         "charts": ("Curves and trade-offs", _asset("charts.html") if begun else ""),

@@ -30,9 +30,14 @@ def reproduce_html(sweep: Sweep) -> str:
         "Devices": _devices(sweep),
         "Test numbers shown": f"{told.get('test_reveals', 0)} times",
     }
-    facts |= {f"{package} version": version for package, version in told.get("versions", {}).items()}
+    versions = told.get("versions", {})
+    if versions:
+        facts["Versions"] = ", ".join(f"{package} {version}" for package, version in versions.items())
     parts = [definitions(facts)]
-    if text:
+    if text and told["definition"].get("search"):
+        parts.append(paragraph("What was asked for, with every setting of the search as it was understood."))
+        parts.append(block(text, "the definition"))
+    elif text:
         parts.append(paragraph(f"The space, as {name}.yaml; paths of data and weights are this sweep's own."))
         parts.append(block(text, f"the space {name}.yaml"))
         parts.append(command_line(shlex.join(["scp-ray", "sweep", f"{name}.yaml"])))

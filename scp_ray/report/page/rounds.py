@@ -30,7 +30,8 @@ def round_rows(sweep: Sweep) -> pd.DataFrame:
     Columns arm, seed, trial_id, base_id, vanilla_id, round, f1 with f1_low and f1_high (95 % interval of the images),
     and per gap: ``<gap>``, ``_floor_mean``, ``_floor_low``, ``_floor_high``, ``_p``, ``_low``, ``_high``,
     ``fate_<gap>_<baseline>`` and its noise floor ``fate_<gap>_<baseline>_floor_low`` and ``_high``: where FATE would
-    lie were the model fair, F1_m / F1_b - floor_m / gap_b. NaN where the ledger has no evidence.
+    lie were the model fair, F1_m / F1_b - floor_m / gap_b. NaN where the ledger has no evidence. ``vanilla_f1`` and
+    ``vanilla_<gap>`` are the vanilla model's of the same seed.
     """
     trials = sweep.trials[["arm", "seed", "trial_id", "base_id", "vanilla_id", "rounds_asked"]]
     told = sweep.rounds
@@ -43,6 +44,7 @@ def round_rows(sweep: Sweep) -> pd.DataFrame:
     for name in ("f1", *gaps):
         rows = rows.merge(_evidence(sweep, name), on=["trial_id", "round"], how="left")
     starts = {"base": _starts(rows, gaps), "vanilla": _vanilla(sweep, rows, gaps)}
+    rows = rows.join(starts["vanilla"].add_prefix("vanilla_"))
     for name in baselines:
         for gap in gaps:
             _fate_floor_(rows, starts[name], gap, name)

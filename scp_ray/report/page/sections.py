@@ -21,6 +21,8 @@ def answer_html(answer: Answer, progress: str, warnings: Sequence[str]) -> str:
     """Headline, key numbers, what is to be said of them."""
     parts = [paragraph(progress, class_="progress", role="status")] if progress else []
     parts.append(tag("p", esc(answer.headline), class_="headline"))
+    if answer.reality and answer.reality.verdict:
+        parts.append(paragraph(answer.reality.verdict, class_="verdict"))
     if answer.numbers:
         cells = "".join(
             tag("div", tag("dt", esc(n.title)) + tag("dd", esc(n.value)) + tag("dd", esc(n.note), class_="note"))

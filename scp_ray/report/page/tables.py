@@ -55,7 +55,7 @@ class Table:
         body = "".join(tag("tr", "".join(row)) for row in zip(*cells, strict=True))
         more = len(self.frame) - len(rows)
         note = f"The first {len(rows)} of {len(self.frame):,} rows; the others need JavaScript." if more > 0 else ""
-        caption = tag("caption", tag("span", esc(self.caption)))
+        caption = tag("caption", tag("span", esc(self.caption))) if self.caption else ""
         table = tag("table", caption + tag("thead", tag("tr", head)) + tag("tbody", body))
         rolled = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=self.title)
         noscript = tag("noscript", tag("p", esc(note))) if note else ""
@@ -63,7 +63,7 @@ class Table:
 
 
 def _class(column: Column) -> str:
-    return "number" if column.kind == "number" else "text"
+    return column.kind if column.kind in ("number", "arm") else "text"
 
 
 def _cell(column: Column, value: Any) -> str:
@@ -93,18 +93,18 @@ def arms_table(arms: pd.DataFrame, yardstick: Yardstick, caption: str) -> Table:
     )
     columns = [
         Column("arm", "arm", "arm"),
-        Column("seeds_done", "seeds done", "text"),
+        Column("seeds_done", "seeds", "text", hint="done, of those asked for"),
         Column("rounds", "round", "text", hint="selected round of each seed"),
         Column("f1", "F1"),
-        Column("f1_std", "± F1", hint="standard deviation over seeds"),
+        Column("f1_std", "±", hint="standard deviation over seeds"),
         Column(gap, title),
-        Column(f"{gap}_std", f"± {title}", hint="standard deviation over seeds"),
+        Column(f"{gap}_std", "±", hint="standard deviation over seeds"),
         Column(f"{gap}_floor_mean", "floor", hint=f"noise floor of {title}: mean of its permutation null"),
         Column("excess", "excess", sign=True, hint=f"{title} minus its noise floor"),
         Column(f"{gap}_p", "p", digits=3, hint=f"of {title} against its noise floor; median over seeds"),
         Column(yardstick.column, yardstick.title, sign=True),
-        Column(f"{yardstick.column}_std", "± FATE", hint="standard deviation over seeds"),
-        Column("channels_left", "channels left", digits=None),
+        Column(f"{yardstick.column}_std", "±", hint="standard deviation over seeds"),
+        Column("channels_left", "channels", digits=None, hint="left in the layer that is pruned"),
         Column("standing", "standing", "text"),
     ]
     return _table("arms", "Arms", caption, columns, frame)
@@ -131,7 +131,7 @@ def trials_table(trials: pd.DataFrame, rows: pd.DataFrame, yardstick: Yardstick,
         Column(f"{gap}_floor_mean", "floor"),
         Column(f"{gap}_p", "p", digits=3),
         Column(yardstick.column, yardstick.title, sign=True),
-        Column("channels_left", "channels left", digits=0),
+        Column("channels_left", "channels", digits=0, hint="left in the layer that is pruned"),
     ]
     return _table("trials", "Trials", caption, columns, frame)
 
@@ -148,7 +148,7 @@ def page_table(name: str, table: PageTable) -> Table:
 
 def _table(name: str, title: str, caption: str, columns: list[Column], frame: pd.DataFrame) -> Table:
     """Without the columns that nothing is known for."""
-    kept = [c for c in columns if c.key in frame and (c.kind != "number" or frame[c.key].notna().any())]
+    kept = [c for c in columns if c.key in frame and (frame[c.key].notna() & (frame[c.key] != "")).any()]
     return Table(name, title, caption, kept, frame)
 
 

@@ -60,14 +60,14 @@ function drawCurves() {
   const { gap, baseline } = chosen();
   const arms = [...shownArms].sort((a, b) => a - b);
   const layout = layoutBase();
-  Object.assign(layout.xaxis, { title: { text: "pruning round (0: the model before pruning)" }, dtick: 1, zeroline: false });
+  Object.assign(layout.xaxis, { title: { text: "pruning round" }, dtick: 1, zeroline: false });
   Object.assign(layout.yaxis, { title: { text: `FATE of ${gap.title}` } });
   layout.uirevision = `${gap.name} ${baseline}`;
   Plotly.react("curves", arms.flatMap(curveTraces), layout, CONFIG);
   const bands = byId("bands").checked && arms.length > MOST_BANDS ? ` Noise floors are drawn for up to ${MOST_BANDS} arms.` : "";
   const undefinedOnes = arms.filter((arm) => rowsOfArm(arm).every((at) => !known(DATA.curves[`fate_${gap.name}_${baseline}`][at])));
   const none = undefinedOnes.length ? ` Undefined throughout (the baseline's gap is 0): ${undefinedOnes.map((arm) => DATA.arms.label[arm]).join("; ")}.` : "";
-  byId("curves-note").textContent = `FATE of ${gap.title} against ${baselineTitle(baseline)}; means over seeds; ${DATA.images}; all rounds, selection rule ${DATA.select}. Higher is better. Shaded: where FATE would lie in 95 of 100 cases were the model fair. ${several(arms.length, "arm")} of ${count(DATA.arms.label.length)} shown.${bands}${none} A click opens the trials of a point.`;
+  byId("curves-note").textContent = `FATE of ${gap.title} against ${baselineTitle(baseline)}; means over seeds; ${DATA.images}; all rounds (0: before pruning), selection rule ${DATA.select}. Higher is better. Shaded: where FATE would lie in 95 of 100 cases were the model fair. ${several(arms.length, "arm")} of ${count(DATA.arms.label.length)} shown.${bands}${none} A click opens the trials of a point.`;
 }
 
 function swatch(arm) {
@@ -116,6 +116,8 @@ function startCurves() {
   DATA.baselines.forEach((name) => option("baseline", name, baselineTitle(name)));
   DATA.ranked.slice(0, MOST_SHOWN).forEach((arm) => shownArms.add(arm));
   byId("bands").checked = shownArms.size <= MOST_BANDS;
+  if (DATA.ranked.length > MOST_LISTED) byId("show-all").textContent = `Best ${MOST_LISTED}`;
+  byId("show-best").textContent = `Best ${MOST_BANDS}`;
   byId("find-label").hidden = DATA.ranked.length <= MOST_SHOWN;
   drawToggles();
   drawCurves();

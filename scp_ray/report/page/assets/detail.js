@@ -30,7 +30,7 @@ function failureOf(ids) {
   });
 }
 
-const HEADS = (gap) => [{ title: "F1" }, { title: gap.title }, { title: "floor" }, { title: "p" }, { title: `FATE of ${gap.title}` }, { title: "channels left" }];
+const HEADS = (gap) => [{ title: "F1" }, { title: gap.title }, { title: "floor" }, { title: "p" }, { title: "FATE" }, { title: "channels" }];
 
 function measures(row, gap, baseline) {
   const of = (name) => (row === undefined || !DATA.rounds[name] ? null : DATA.rounds[name][row]);

@@ -14,14 +14,15 @@ function planeHover(points, at, objectives) {
   return lines.join("<br>") + `<br>${DATA.images}`;
 }
 
+const frontColour = () => (printing || !dark.matches ? "#0072B2" : "#56B4E9");
+
 function kinds(points) {
-  const { text, quiet, page } = colours();
+  const { text, quiet } = colours();
   const is = (mark) => (at) => points[mark][at];
-  const blue = printing || !dark.matches ? "#0072B2" : "#56B4E9";
   return [
     { name: "dominated", keep: (at) => points.feasible[at] && !points.front[at], marker: { color: faint(quiet, 0.6), symbol: "circle", size: 7 } },
     { name: "breaks a constraint", keep: (at) => !points.feasible[at], marker: { color: quiet, symbol: "x-thin", size: 8, line: { color: quiet, width: 1.5 } } },
-    { name: "front", keep: (at) => points.front[at] && !points.knee[at], marker: { color: blue, symbol: "square", size: 10 } },
+    { name: "front", keep: (at) => points.front[at] && !points.knee[at], marker: { color: frontColour(), symbol: "square", size: 10 } },
     { name: "knee", keep: is("knee"), marker: { color: "#D55E00", symbol: "diamond", size: 13, line: { color: text, width: 1 } } },
   ];
 }
@@ -37,12 +38,13 @@ function drawPlane() {
   const across = (at) => (first ? points[first.name][at] : at + 1);
   const all = points.arm.map((_, at) => at);
   const { text, quiet } = colours();
+  const blue = frontColour();
   const traces = [];
   if (objectives.length === 2) {
     const front = all.filter((at) => points.front[at]).sort((a, b) => across(a) - across(b));
     traces.push({
       x: front.map(across), y: front.map((at) => points[second.name][at]), mode: "lines", hoverinfo: "skip", showlegend: false,
-      line: { color: faint(quiet, 0.8), width: 1.5, shape: first.best === "max" ? "vh" : "hv" },
+      line: { color: blue, width: 1.5, shape: first.best === "max" ? "vh" : "hv" },
     });
   }
   const floor = points[`${second.name}_floor_mean`];

@@ -11,7 +11,13 @@ function redraw() {
   if (DATA.plane) drawPlane();
 }
 
-if (DATA.curves) {
+// plotly's own script comes after this one: whatever needs no drawing works before it is read
+addEventListener("DOMContentLoaded", () => {
+  if (DATA.curves) drawFirst();
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+});
+
+function drawFirst() {
   for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;
   startCurves();
   startPlane();
@@ -35,5 +41,3 @@ addEventListener("afterprint", () => {
   tables.forEach((table) => table.all(false));
   redraw();
 });
-
-document.documentElement.dataset.ready = String(Math.round(performance.now()));

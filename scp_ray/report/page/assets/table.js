@@ -3,7 +3,7 @@ const PAGE = 25;
 
 function cellOf(table, column, row) {
   const value = column.cells[row];
-  const attributes = { class: column.kind === "number" ? "number" : "text" };
+  const attributes = { class: ["number", "arm"].includes(column.kind) ? column.kind : "text" };
   if (column.kind === "arm" || column.kind === "trial") {
     const open = () => openNamed(column.kind, value);
     const button = el("button", { type: "button", class: column.kind === "trial" ? "link id" : "link", onclick: open }, String(value));
