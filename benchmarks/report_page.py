@@ -47,7 +47,9 @@ def plant(root: Path, arms: int, seeds: int, rounds: int) -> Path:
     columns = fairness_report(label, label, random.integers(2, size=200), num_classes=4).as_row("val_")
     for kind in ("rounds", "evidence"):
         (root / kind).mkdir(parents=True)
-    starts = {seed: (0.6 + 0.02 * random.standard_normal(), 0.15 + 0.01 * random.standard_normal()) for seed in range(seeds)}
+    starts = {
+        seed: (0.6 + 0.02 * random.standard_normal(), 0.15 + 0.01 * random.standard_normal()) for seed in range(seeds)
+    }
     for seed, start in starts.items():
         folder = root / "bases" / f"base{seed}"
         folder.mkdir(parents=True)
@@ -81,10 +83,20 @@ def _rows(
 ) -> list[dict[str, Any]]:
     found = []
     for index, (f1, gap) in enumerate(points):
-        row = {"trial_id": trial_id, "base_id": f"base{seed}", "vanilla_id": f"base{seed}", "round": index, "seed": seed}
+        row = {
+            "trial_id": trial_id,
+            "base_id": f"base{seed}",
+            "vanilla_id": f"base{seed}",
+            "round": index,
+            "seed": seed,
+        }
         row |= columns | {"num_classes": 4, "val_n": 1000, "val_f1": f1, "val_eodd": gap, "val_eopp0": gap / 2}
         row |= {"val_eopp1": gap * 1.5, "val_eodd_sum_abs": gap * 1.1, "val_balanced_accuracy": f1}
-        row |= {f"val_fate_{name}_{against}": f1 / start[0] - gap / start[1] for name in GAPS for against in ("base", "vanilla")}
+        row |= {
+            f"val_fate_{name}_{against}": f1 / start[0] - gap / start[1]
+            for name in GAPS
+            for against in ("base", "vanilla")
+        }
         row |= {"channels_left": 512 - 10 * index, "seconds": 30.0, "device": "cpu", "threads": 4}
         row |= {"stop_reason": "", "stopped": False, "channels_pruned": [1, 2, 3]}
         found.append(row)
@@ -100,13 +112,17 @@ def _evidence(rows: list[dict[str, Any]], random: np.random.Generator) -> pa.Tab
             null |= {"excess": observed - floor}
             entry = {"round": row["round"], "split": "val", "metric": metric, "observed": observed}
             entry |= {"standard_error": 0.02, "low": observed - 0.04, "high": observed + 0.04, "permutations": 1000}
-            found.append(entry | (null if metric != "f1" else {}) | {"draws": 1000, "seed": 1, "n": 1000, "units": 1000})
+            found.append(
+                entry | (null if metric != "f1" else {}) | {"draws": 1000, "seed": 1, "n": 1000, "units": 1000}
+            )
     return pa.Table.from_pylist(found, schema=SCHEMA)
 
 
 def build(root: Path, folder: Path) -> tuple[float, float, int]:
     """Seconds of importing, seconds of building, bytes."""
-    run = subprocess.run([sys.executable, "-c", BUILD, str(root), str(folder)], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", BUILD, str(root), str(folder)], capture_output=True, text=True, check=True
+    )
     imported, built, size = run.stdout.split()
     return float(imported), float(built), int(size)
 

@@ -126,7 +126,7 @@ def spread(row: Row, name: str, *, sign: str = "") -> str:
 def _against(row: Row, name: str, *, vanilla: bool) -> str:
     before, plain = row[f"before_{name}"], row[f"vanilla_{name}"]
     words = f"{before:.4f} before pruning ({row[name] - before:+.4f})"
-    return words + (f"; vanilla {plain:.4f} ({row[name] - plain:+.4f})" if vanilla else "")
+    return words + (f"; vanilla {plain:.4f} ({row[name] - plain:+.4f})" if vanilla and plain == plain else "")
 
 
 def _read(sweep: Sweep, best: Row) -> str:

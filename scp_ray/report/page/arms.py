@@ -57,11 +57,12 @@ def arm_rows(sweep: Sweep, rows: pd.DataFrame, result: SearchResult | None) -> p
         rows: its ``round_rows``.
         result: its trade-offs, where there are any yet.
 
-    Columns: arm, its axes, ``done`` of ``asked`` seeds, ``seeds`` that are read, ``rounds`` ("2, 3", by seed), of F1,
-    gaps and FATE mean and ``_std``, of F1 and gaps ``_low`` and ``_high`` (mean ends of the images' 95 % intervals), ``<gap>_floor_mean``, ``_floor_high``, ``_p`` (median), ``above_<gap>`` seeds whose
-    gap lies above its floor's upper end, ``base_within_<gap>`` seeds whose round 0 does not, ``before_<...>`` the same of round 0, ``vanilla_f1``
-    and ``vanilla_<gap>`` of the vanilla models, channels_left, channels,
-    ``seconds`` (mean over trials of the pruning rounds), ``whole``, ``feasible``, ``front``, ``knee``.
+    Columns: arm, its axes, ``done`` of ``asked`` seeds, ``seeds`` that are read, ``rounds`` ("2, 3", by seed); of F1,
+    gaps and FATE mean and ``_std``; of F1 and gaps ``_low`` and ``_high`` (mean ends of the images' 95 % intervals),
+    ``before_<...>`` (the same of round 0) and ``vanilla_<...>`` (the vanilla models' mean); ``<gap>_floor_mean``,
+    ``_floor_high``, ``_p`` (median), ``above_<gap>`` seeds whose gap lies above its floor's upper end,
+    ``base_within_<gap>`` seeds whose round 0 does not; channels_left, channels, ``seconds`` (mean over trials, of the
+    pruning rounds), ``whole``, ``feasible``, ``front``, ``knee``.
     """
     trials = sweep.trials
     chosen = rows.merge(trials[["arm", "trial_id", "selected_round"]], on=["arm", "trial_id"])

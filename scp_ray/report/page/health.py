@@ -29,7 +29,14 @@ def _splits(health: dict[str, Any]) -> str:
     if not splits:
         return ""
     groups = sorted({group for counts in health.get("groups", {}).values() for group in counts})
-    titles = ["split", "images", *(f"group {group}" for group in groups), "empty cells", "cells under 5", "unknown group"]
+    titles = [
+        "split",
+        "images",
+        *(f"group {group}" for group in groups),
+        "empty cells",
+        "cells under 5",
+        "unknown group",
+    ]
     body = ""
     for split, images in splits.items():
         counts = [images, *(health["groups"].get(split, {}).get(group, 0) for group in groups)]
@@ -37,10 +44,14 @@ def _splits(health: dict[str, Any]) -> str:
         counts += [health.get("unknown_group", {}).get(split, 0)]
         cells = "".join(tag("td", f"{count:,}", class_="number") for count in counts)
         body += tag("tr", tag("th", esc(split), scope="row", class_="text") + cells)
-    head = "".join(tag("th", esc(title), scope="col", class_="number" if at else "text") for at, title in enumerate(titles))
+    head = "".join(
+        tag("th", esc(title), scope="col", class_="number" if at else "text") for at, title in enumerate(titles)
+    )
     caption = tag("caption", tag("span", "Cells: images of one class and one group."))
     table = tag("table", caption + tag("thead", tag("tr", head)) + tag("tbody", body))
-    return tag("div", tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Images"), class_="table")
+    return tag(
+        "div", tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Images"), class_="table"
+    )
 
 
 def warnings(sweep: Sweep) -> list[str]:

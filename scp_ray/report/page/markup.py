@@ -20,7 +20,7 @@ def esc(text: object) -> str:
 
 
 def tag(name: str, content: str = "", **attributes: object) -> str:
-    """``content`` is HTML already, attributes are text; ``class_`` and ``for_`` lose their underscore, others get '-'."""
+    """``content`` is HTML already, attributes are text; ``class_`` loses its underscore, inside names it is a '-'."""
     told = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{esc(value)}"' for key, value in attributes.items() if value is not None
     )
@@ -47,7 +47,9 @@ def block(text: str, label: str) -> str:
 
 def definitions(rows: Mapping[str, object]) -> str:
     """Names and values beside each other."""
-    return tag("dl", "".join(tag("dt", esc(key)) + tag("dd", esc(value)) for key, value in rows.items()), class_="facts")
+    return tag(
+        "dl", "".join(tag("dt", esc(key)) + tag("dd", esc(value)) for key, value in rows.items()), class_="facts"
+    )
 
 
 def listed(texts: Iterable[str]) -> str:

@@ -68,7 +68,9 @@ def page_html(
     if begun:
         rows, yardstick, result = round_rows(sweep), yardstick_of(sweep), _trade_offs(sweep)
         table = arm_rows(sweep, rows, result)
-        answer = answer_html(answer_of(sweep, table, yardstick, result, progress, cost), progress.words, warnings(sweep))
+        answer = answer_html(
+            answer_of(sweep, table, yardstick, result, progress, cost), progress.words, warnings(sweep)
+        )
         best_first = ranked(table, yardstick)
         own = [
             arms_table(best_first, yardstick, _caption(sweep, "Means over seeds, each trial at its selected round.")),
@@ -76,7 +78,9 @@ def page_html(
         ]
         content = page_data(sweep, rows, best_first, yardstick, result, progress)
     else:
-        answer = tag("p", "No answer yet: no round is done.", class_="headline") + tag("p", esc(progress.words), class_="progress")
+        answer = tag("p", "No answer yet: no round is done.", class_="headline") + tag(
+            "p", esc(progress.words), class_="progress"
+        )
     content["tables"] = {each.name: each.data() for each in [*own, *given, *([tested] if tested else [])]}
     sections = {
         "charts": ("Curves and trade-offs", _asset("charts.html") if begun else ""),

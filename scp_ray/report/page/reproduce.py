@@ -12,7 +12,7 @@ from scp_ray.ledger import Sweep
 from scp_ray.report.page.markup import block, command_line, definitions, paragraph, tag
 from scp_ray.report.page.words import counted, seeds_of
 
-_EMPTY = (None, {}, [])
+_EMPTY: tuple[Any, ...] = (None, {}, [])
 
 
 def reproduce_html(sweep: Sweep) -> str:
@@ -63,7 +63,9 @@ def _devices(sweep: Sweep) -> str:
     rows = sweep.rounds
     if not {"device", "threads"} <= set(rows.columns):
         return "not recorded"
-    pairs = sorted({(str(device), int(threads)) for device, threads in zip(rows["device"], rows["threads"], strict=True)})
+    pairs = sorted(
+        {(str(device), int(threads)) for device, threads in zip(rows["device"], rows["threads"], strict=True)}
+    )
     return "; ".join(f"{device}, {counted(threads, 'torch thread')}" for device, threads in pairs)
 
 

@@ -49,10 +49,10 @@ def _comparison(found: Comparison) -> str:
                 "first": line.first,
                 "second": line.second,
                 "difference": line.difference,
-                "interval": "–" if math.isnan(line.low) else f"{line.low:+.4f} to {line.high:+.4f}",
+                "interval": "-" if math.isnan(line.low) else f"{line.low:+.4f} to {line.high:+.4f}",
                 "p": line.p,
                 "p_holm": line.p_holm,
-                "verdict": line.verdict or "–",
+                "verdict": line.verdict or "-",
             }
             for line in found.lines
         ]

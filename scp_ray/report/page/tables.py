@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def shown(column: Column, value: Any) -> str:
     """A cell's text; a dash where it is undefined."""
     value = plain(value)
     if value is None:
-        return "–"
+        return "-"
     if column.kind != "number" or isinstance(value, str | bool):
         return str(value)
     if column.digits is None:
@@ -89,7 +89,7 @@ def arms_table(arms: pd.DataFrame, yardstick: Yardstick, caption: str) -> Table:
         seeds_done=[f"{done} of {asked}" for done, asked in zip(arms["done"], arms["asked"], strict=True)],
         excess=arms[gap] - arms[f"{gap}_floor_mean"],
         standing=[_standing(row) for row in arms[["front", "knee", "feasible", "whole"]].to_dict("records")],
-        rounds=arms["rounds"].fillna("–"),
+        rounds=arms["rounds"].fillna("-"),
     )
     columns = [
         Column("arm", "arm", "arm"),
@@ -152,7 +152,7 @@ def _table(name: str, title: str, caption: str, columns: list[Column], frame: pd
     return Table(name, title, caption, kept, frame)
 
 
-def _standing(row: dict[str, Any]) -> str:
+def _standing(row: Mapping[Any, Any]) -> str:
     if not row["whole"]:
         return "not done"
     marks = [name for name in ("front", "knee") if row[name]]

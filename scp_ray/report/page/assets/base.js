@@ -13,7 +13,7 @@ function el(name, attributes = {}, ...children) {
   return node;
 }
 
-const MISSING = "–";
+const MISSING = "-";
 const known = (value) => value !== null && value !== undefined;
 
 function fixed(value, digits = 4, sign = false) {

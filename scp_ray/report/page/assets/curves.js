@@ -34,6 +34,7 @@ function curveTraces(arm) {
   const rows = rowsOfArm(arm);
   const look = lookOf(arm);
   const column = (name) => rows.map((at) => DATA.curves[name][at]);
+  if (!rows.length) return [];
   const x = column("round");
   const traces = [];
   const low = column(`${fate}_floor_low`);
@@ -65,9 +66,11 @@ function drawCurves() {
   layout.uirevision = `${gap.name} ${baseline}`;
   Plotly.react("curves", arms.flatMap(curveTraces), layout, CONFIG);
   const bands = byId("bands").checked && arms.length > MOST_BANDS ? ` Noise floors are drawn for up to ${MOST_BANDS} arms.` : "";
-  const undefinedOnes = arms.filter((arm) => rowsOfArm(arm).every((at) => !known(DATA.curves[`fate_${gap.name}_${baseline}`][at])));
+  const undefinedOnes = arms.filter((arm) => rowsOfArm(arm).length && rowsOfArm(arm).every((at) => !known(DATA.curves[`fate_${gap.name}_${baseline}`][at])));
+  const empty = arms.filter((arm) => !rowsOfArm(arm).length);
+  const waiting = empty.length ? ` No round yet: ${empty.map((arm) => DATA.arms.label[arm]).join("; ")}.` : "";
   const none = undefinedOnes.length ? ` Undefined throughout (the baseline's gap is 0): ${undefinedOnes.map((arm) => DATA.arms.label[arm]).join("; ")}.` : "";
-  byId("curves-note").textContent = `FATE of ${gap.title} against ${baselineTitle(baseline)}; means over seeds; ${DATA.images}; all rounds (0: before pruning), selection rule ${DATA.select}. Higher is better. Shaded: where FATE would lie in 95 of 100 cases were the model fair. ${several(arms.length, "arm")} of ${count(DATA.arms.label.length)} shown.${bands}${none} A click opens the trials of a point.`;
+  byId("curves-note").textContent = `FATE of ${gap.title} against ${baselineTitle(baseline)}; means over seeds; ${DATA.images}; all rounds (0: before pruning), selection rule ${DATA.select}. Higher is better. Shaded: where FATE would lie in 95 of 100 cases were the model fair. ${several(arms.length, "arm")} of ${count(DATA.arms.label.length)} shown.${bands}${none}${waiting} A click opens the trials of a point.`;
 }
 
 function swatch(arm) {
