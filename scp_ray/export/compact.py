@@ -54,7 +54,7 @@ def compact_(classifier: Classifier, layers: Sequence[PrunableLayer], inputs: Se
 def silent_channels(network: nn.Module, layer: PrunableLayer) -> Tensor:
     """(C,) bool: the channels whose weights are 0 and that end in 0 too, behind their norms or for want of a bias."""
     conv = network.get_submodule(layer.name)
-    silent = _zero_rows(conv, "weight")
+    silent = (conv.weight == 0).flatten(1).all(1)  # type: ignore[union-attr]
     norms = [network.get_submodule(name) for name in layer.norms]
     affine = [norm for norm in norms if getattr(norm, "weight", None) is not None]
     ends = affine or [conv, *(network.get_submodule(name) for name in layer.followers)]
@@ -78,10 +78,11 @@ def resize_(model: nn.Module, counts: dict[str, dict[str, int]]) -> None:
         part = model.get_submodule(name)
         for count, value in numbers.items():
             setattr(part, count, value)
-        for kind in (part._parameters, part._buffers):
-            for key, value in kind.items():
-                if value is not None and value.ndim:
-                    kind[key] = _empty(part, key, value)  # type: ignore[assignment]
+        for key, weight in part.named_parameters(recurse=False):
+            setattr(part, key, nn.Parameter(_empty(part, key, weight), requires_grad=False))
+        for key, running in part.named_buffers(recurse=False):
+            if running.ndim:  # not the count of batches
+                setattr(part, key, _empty(part, key, running))
 
 
 def _empty(part: nn.Module, key: str, value: Tensor) -> Tensor:
@@ -92,8 +93,7 @@ def _empty(part: nn.Module, key: str, value: Tensor) -> Tensor:
         shape = (part.out_features, part.in_features) if key == "weight" else (part.out_features,)
     else:
         shape = (int(part.num_features),)  # type: ignore[arg-type]
-    empty = torch.empty(shape, dtype=value.dtype)
-    return nn.Parameter(empty, requires_grad=False) if isinstance(value, nn.Parameter) else empty
+    return torch.empty(shape, dtype=value.dtype)
 
 
 def _zero_rows(part: nn.Module, name: str) -> Tensor | bool:
@@ -141,7 +141,7 @@ def _why_not(pruning: Any, classifier: Classifier, conv: nn.Module, group: Any) 
 
 def _torch_pruning() -> Any:
     try:
-        import torch_pruning
+        import torch_pruning  # type: ignore[import-untyped]
     except ImportError as error:
         raise ConfigError(f"--compact needs torch-pruning, which is not installed: {INSTALL}") from error
     return torch_pruning

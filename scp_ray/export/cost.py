@@ -64,8 +64,8 @@ def latency(before: Call, after: Call, inputs: Sequence[Tensor], calls: int = CA
                 call(*inputs)
                 if index >= WARM_UP:
                     times.append(1000 * (time.perf_counter() - started))
-    medians = [statistics.median(times) for times in taken]
-    return Latency(*medians, calls=calls, threads=torch.get_num_threads(), machine=machine())
+    first, second = (statistics.median(times) for times in taken)
+    return Latency(first, second, calls=calls, threads=torch.get_num_threads(), machine=machine())
 
 
 def machine() -> str:

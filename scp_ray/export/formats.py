@@ -86,7 +86,7 @@ def _write_onnx(classifier: Classifier, file: Path, inputs: Sequence[Tensor]) ->
 
 def _read_onnx(file: Path, content: Mapping[str, Any]) -> Call:
     """Run by onnxruntime, with as many threads as torch has."""
-    import onnxruntime
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

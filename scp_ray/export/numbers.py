@@ -9,6 +9,7 @@ import pandas as pd
 
 from scp_ray.parts import FairnessData
 
+_COLUMNS = ("low", "high", "floor_mean", "floor_low", "floor_high", "excess", "p")
 _TITLES = {"f1": "macro F1", "eodd": "Eodd", "eopp0": "Eopp0", "eopp1": "Eopp1"}
 
 
@@ -23,7 +24,7 @@ def evidence_table(row: Mapping[str, Any], evidence: pd.DataFrame) -> str:
     for name, title in _TITLES.items():
         cells = [title, rates(float(row[f"val_{name}"]))]
         if name in evidence.index:
-            found = evidence.loc[name]
+            found = {column: float(evidence[column][name]) for column in _COLUMNS}
             cells.append(f"{rates(found['low'])} to {rates(found['high'])}")
             gap = found["floor_mean"] == found["floor_mean"]
             band = f"{rates(found['floor_mean'])} ({rates(found['floor_low'])} to {rates(found['floor_high'])})"

@@ -10,9 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from scp_ray import __version__
 from scp_ray.errors import ConfigError, DataError, LedgerError
 from scp_ray.export.card import card
@@ -23,6 +20,7 @@ from scp_ray.export.formats import format_named
 from scp_ray.export.model import Classifier, classifier_of
 from scp_ray.export.rebuild import CONFIG, FORMAT, architecture_of, build
 from scp_ray.export.source import Chosen, State
+from scp_ray.ledger.evidence import primary
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.methods.base import group_count
 from scp_ray.parts import FairnessData, Learner
@@ -181,7 +179,10 @@ def _in_place(folder: Path, fill: Callable[[Path], Exported]) -> Exported:
     return made
 
 
-def example_of(data: FairnessData, model: Classifier) -> tuple[Tensor, ...]:
-    """Two validation images, with their groups where the model asks for them."""
-    given = next(iter(batches(data)))
-    return tuple(torch.clone(part) for part in model.inputs(given.image[:2], given.group[:2]))
+def classifier_from(chosen: Chosen, state: State) -> Classifier:
+    """The trial's model as it answers, rebuilt without its data set; unchecked against any image."""
+    rows = chosen.predictions
+    groups = int(rows[primary(rows)].max()) + 1
+    learner = build(architecture_of(chosen.config, int(chosen.row["num_classes"]), groups))
+    load_masked_state_(learner, state)
+    return classifier_of(learner, chosen.config.dataset.image_size)
