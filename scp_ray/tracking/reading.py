@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pandas as pd
 from mlflow import MlflowClient
@@ -17,12 +17,19 @@ from mlflow.exceptions import MlflowException
 from scp_ray.errors import TrackingError
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
 from scp_ray.tracking.content import IDENTITY
+from scp_ray.tracking.histories import histories
 from scp_ray.tracking.secrets import redacted, shown
 
+T = TypeVar("T")
 PREFIX = "mlflow+"
-_AT_ONCE, _PAGE = 8, 1000
+_PAGE = 1000
 _SWEEP_ID = re.compile(r"(?P<name>.+)-\d+\.\d{3}")
 _WHOLE = {"k", "layer", "num_classes", "channels_left", "val_n", "micro_batch", "eval_batch"}
+# what a Sweep has besides rounds and trials
+_LEDGER_ALONE = {
+    *("bases", "channels", "definition", "evidence", "ledger"),
+    *("predictions", "base_predictions", "round_predictions", "base_sparsity"),
+}
 _STATUS = {"FINISHED": "done", "FAILED": "failed", "RUNNING": "started", "KILLED": "started", "SCHEDULED": "waiting"}
 
 
@@ -39,11 +46,8 @@ class TrackedSweep:
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.name = uri, experiment
         _check_there(uri)
-        try:
-            self._client = MlflowClient(uri)
-            self._runs = self._trial_runs(experiment)
-        except MlflowException as error:
-            raise TrackingError(f"{redacted(uri)} does not hand out the sweep {experiment!r}: {shown(error)}") from None
+        self._client: MlflowClient = self._asked(lambda: MlflowClient(uri))
+        self._runs = self._asked(lambda: self._trial_runs(experiment))
 
     @cached_property
     def rounds(self) -> pd.DataFrame:
@@ -52,14 +56,20 @@ class TrackedSweep:
         A number that is undefined in the ledger is NaN here too. Not in MLflow, and so not here: which channels were
         pruned, and what has words (stop_reason, fate_reason, val_notes, node, device).
         """
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            frames = list(pool.map(self._rounds_of, self._runs))
-        found = [frame for frame in frames if len(frame)]
-        if not found:
+        runs = {run.info.run_id: run for run in self._runs}
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        for point in self._asked(lambda: histories(self._client, self._runs)):
+            row = rows.get((point.run_id, point.step))
+            if row is None:
+                known = {"round": point.step, "from_base": point.step == 0, "time": point.time_s}
+                row = rows[point.run_id, point.step] = _identity(runs[point.run_id]) | known
+            row[point.metric.removeprefix("circumstances/")] = point.value
+        if not rows:
             return pd.DataFrame()
-        rows = pd.concat(found, ignore_index=True).sort_values(["trial_id", "round"], kind="stable", ignore_index=True)
-        whole = {name: "int64" for name in _WHOLE & set(rows.columns) if rows[name].notna().all()}
-        return rows.astype(whole)
+        found = pd.DataFrame(list(rows.values()))
+        found = found.sort_values(["trial_id", "round"], kind="stable", ignore_index=True)
+        whole = {name: "int64" for name in _WHOLE & set(found.columns) if found[name].notna().all()}
+        return found.astype(whole)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -71,8 +81,8 @@ class TrackedSweep:
         return pd.DataFrame([_trial(run, by_trial.get(_tag(run, "id"))) for run in self._runs])
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name not in _LEDGER_ALONE:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         raise TrackingError(
             f"MLflow does not hold {name} of a sweep; the ledger does. Read it from the sweep's own folder: "
             "scp_ray.load_sweep(DIR). From MLflow alone there are rounds and trials."
@@ -107,17 +117,14 @@ class TrackedSweep:
             if not token:
                 return found
 
-    def _rounds_of(self, run: Run) -> pd.DataFrame:
-        points: dict[int, dict[str, Any]] = {}
-        for key in sorted(run.data.metrics):
-            name = key.removeprefix("circumstances/")
-            for point in self._client.get_metric_history(run.info.run_id, key):
-                row = points.setdefault(point.step, {"time": point.timestamp / 1000})
-                row[name] = point.value
-        identity = _identity(run)
-        return pd.DataFrame(
-            [identity | {"round": step, "from_base": step == 0} | points[step] for step in sorted(points)]
-        )
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """Raises TrackingError where MLflow does not answer."""
+        try:
+            return ask()
+        except (MlflowException, OSError, ValueError) as error:  # a refused request, a broken line, no JSON
+            raise TrackingError(
+                f"{redacted(self.uri)} does not hand out the sweep {self.name!r}: {shown(error)}"
+            ) from None
 
 
 def load_tracked(address: str) -> TrackedSweep:
