@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     )
     files, models = len(attached.files), len(attached.models)
     hung = f", {files} files of its report and tables and {models} model{'s' * (models != 1)}" * bool(files or models)
-    print(f"{count} rows of {root}{hung} are in MLflow. Look: {look}", file=sys.stderr)
     if not any(place.startswith("report/") for place in attached.files):
         print(f"There is no report yet: scp-ray report {root}, then scp-ray track {root} once more", file=sys.stderr)
+    print(f"{count} rows of {root}{hung} are in MLflow. Look: {look}", file=sys.stderr)
     return 0

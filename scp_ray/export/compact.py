@@ -17,6 +17,7 @@ from scp_ray.parts import PrunableLayer
 INSTALL = "pip install 'scp_ray[export]'"
 _COUNTS = ("out_channels", "in_channels", "groups", "num_features", "out_features", "in_features")
 # norms over several channels: what is left would be normalised by other statistics
+_BIASED = "a channel that keeps its bias (mask: released) gives a constant, which the next layer sees; it stays masked"
 _JOINT_NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 
@@ -26,9 +27,9 @@ class Shrunk:
 
     layer: str
     channels: int  # C before pruning
-    masked: int  # that give nothing but zeros
-    removed: int  # all of them, or none
-    reason: str = ""  # why none
+    masked: int  # whose weights are all 0
+    removed: int
+    reason: str = ""  # why not all of them
 
 
 def compact_(classifier: Classifier, layers: Sequence[PrunableLayer], inputs: Sequence[Tensor]) -> list[Shrunk]:
@@ -42,19 +43,28 @@ def compact_(classifier: Classifier, layers: Sequence[PrunableLayer], inputs: Se
     pruning = _torch_pruning()
     found = []
     for layer in layers:
-        silent = silent_channels(classifier.learner.network, layer)
-        if not bool(silent.any()):
+        network = classifier.learner.network
+        masked, silent = masked_channels(network, layer), silent_channels(network, layer)
+        if not bool(masked.any()):
             continue
-        masked = int(silent.sum())
-        reason = _remove_(pruning, classifier, layer, silent, inputs)
-        found.append(Shrunk(layer.name, layer.channels, masked, 0 if reason else masked, reason))
+        reason = _BIASED if bool((masked & ~silent).any()) else ""
+        kept = _remove_(pruning, classifier, layer, silent, inputs) if bool(silent.any()) else reason
+        found.append(
+            Shrunk(layer.name, layer.channels, int(masked.sum()), 0 if kept else int(silent.sum()), kept or reason)
+        )
     return found
+
+
+def masked_channels(network: nn.Module, layer: PrunableLayer) -> Tensor:
+    """(C,) bool: the channels whose weights are all 0."""
+    weight: Tensor = network.get_submodule(layer.name).weight  # type: ignore[assignment]
+    return (weight == 0).flatten(1).all(1)
 
 
 def silent_channels(network: nn.Module, layer: PrunableLayer) -> Tensor:
     """(C,) bool: the channels whose weights are 0 and that end in 0 too, behind their norms or for want of a bias."""
     conv = network.get_submodule(layer.name)
-    silent = (conv.weight == 0).flatten(1).all(1)  # type: ignore[union-attr]
+    silent = masked_channels(network, layer)
     norms = [network.get_submodule(name) for name in layer.norms]
     affine = [norm for norm in norms if getattr(norm, "weight", None) is not None]
     ends = affine or [conv, *(network.get_submodule(name) for name in layer.followers)]

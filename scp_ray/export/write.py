@@ -14,7 +14,7 @@ from scp_ray import __version__
 from scp_ray.errors import ConfigError, DataError, LedgerError
 from scp_ray.export.card import card
 from scp_ray.export.check import Agreement, batches, compare, masked_answers
-from scp_ray.export.compact import Shrunk, compact_, counts_of, silent_channels
+from scp_ray.export.compact import Shrunk, compact_, counts_of, masked_channels
 from scp_ray.export.cost import Latency, Size, latency, size_of
 from scp_ray.export.formats import format_named
 from scp_ray.export.model import Classifier, classifier_of
@@ -119,7 +119,7 @@ def write_export(
 def _masked_layers(full: Classifier, learner: Learner) -> list[Shrunk]:
     network, found = full.learner.network, []
     for layer in learner.layers:
-        masked = int(silent_channels(network, layer).sum())
+        masked = int(masked_channels(network, layer).sum())
         if masked:
             found.append(Shrunk(layer.name, layer.channels, masked, 0, "exported as they are; --compact was not asked"))
     return found
