@@ -30,7 +30,7 @@ _HOME = {
     "derive_seed": "seeds",
     "fairness_report": "maths.report",
     "fate": "maths.fate",
-    "load_sweep": "ledger.load",
+    "load_sweep": "loading",
     "lowest_channels": "maths.channels",
     "noise_floor": "maths.uncertainty",
     "prune_for_fairness": "loop.prune",
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from scp_ray.data.base import DataSet as DataSet
     from scp_ray.errors import ScpError as ScpError
     from scp_ray.ledger.load import Sweep as Sweep
-    from scp_ray.ledger.load import load_sweep as load_sweep
+    from scp_ray.loading import load_sweep as load_sweep
     from scp_ray.loop.prune import prune_for_fairness as prune_for_fairness
     from scp_ray.loop.rounds import PrunePlan as PrunePlan
     from scp_ray.loop.rounds import prune_rounds as prune_rounds

@@ -25,7 +25,7 @@ FLOORS = {
     **dict.fromkeys(("loop",), 2.0),
     **dict.fromkeys(("assembly", "config", "trial", "ledger"), 3.0),
     **dict.fromkeys(("tracking", "tune", "report", "export"), 4.0),
-    **dict.fromkeys(("cli",), 5.0),
+    **{"loading": 4.5, "cli": 5.0},
 }
 SAME_FLOOR = {
     ("maths", "errors"),

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 from scp_ray import __version__, signals
-from scp_ray.cli import compare, data, doctor, ls, published, report, score, status, sweep, track, trial
+from scp_ray.cli import compare, data, doctor, export, ls, published, report, score, status, sweep, track, trial
 from scp_ray.cli.output import print_json
 from scp_ray.errors import ScpError
 
@@ -21,6 +21,7 @@ _COMMANDS = {
     "report": report,
     "compare": compare,
     "track": track,
+    "export": export,
     "score": score,
     "data": data,
     "ls": ls,

@@ -46,7 +46,7 @@ class DomainIndepLearner(Learner):
     def heads(self, image: Tensor) -> Tensor:
         """Every head's logits, (N, G, K)."""
         logits: Tensor = self.network(image)
-        return logits.view(len(logits), self.groups, -1)
+        return logits.view(logits.shape[0], self.groups, -1)  # len() would fix the batch of an exported graph
 
     def forward(self, image: Tensor, group: Tensor | None = None) -> Tensor:
         """(N, K); for ``sum-prob`` the logarithm of the summed probabilities. ``conditional`` needs ``group`` (N,)."""

@@ -59,7 +59,7 @@ class MultiExitLearner(Learner):
         """Each sample by the exit that ``choose_exits`` finds for it."""
         heads = self.exit_logits(image).float()
         head = choose_exits(heads.softmax(2).amax(2), float(self.threshold), self._fallback)
-        logits = heads[head, torch.arange(len(head), device=head.device)]
+        logits = heads[head, torch.arange(head.shape[0], device=head.device)]
         return Answer(logits, logits.argmax(1), head, heads)
 
     def predict(self, image: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:

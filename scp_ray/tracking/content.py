@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from scp_ray.ledger.ledger import Row
 from scp_ray.ledger.rows import CIRCUMSTANCES, rows_done, stopped_early
 
 # what says which trial a row is of; these become parameters or tags, not metrics
+# and these tags, besides: what whoever reads a sweep back from MLflow alone cannot know otherwise
+IDENTITY = ("base_id", "vanilla_id", "dataset", "backbone", "method", "criterion", "k", "layer", "layer_name")
 _NOT_METRICS = {"round", "seed", "k", "pr_c", "layer", "from_base", "stopped", "threads", "time"}
 
 
@@ -48,6 +51,8 @@ class Contents:
         known = self._trials.get(job_id, {"label": label, "config": {}, "rounds": 0})
         flat = dict(_flat(known["config"]))
         tags = {f"scp_ray.{name}": _cut(flat.pop(name)) for name in list(flat) if _may_change(name)}
+        tags |= {f"scp_ray.{name}": _cut(value) for name, value in known.get("arm", {}).items()}
+        tags |= {f"scp_ray.{name}": _cut(rows[0][name]) for name in IDENTITY if rows and rows[0].get(name) is not None}
         if rows and (reason := stopped_early(rows[-1])):
             tags["scp_ray.stopped_early"] = _cut(reason)
         params = {name: _cut(value) for name, value in flat.items()}
@@ -76,9 +81,9 @@ def _trials(sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for arm in sweep["arms"]:
         for trial in arm["trials"]:
             config = arm["config"] | {"seed": trial["seed"]}
-            known = trials.setdefault(
-                trial["trial_id"], {"label": f"{arm['label']}, seed={trial['seed']}", "config": config, "rounds": 0}
-            )
+            label, told = arm["label"], {"arm": arm["label"], "settings": json.dumps(arm.get("settings", {}))}
+            mine = {"label": f"{label}, seed={trial['seed']}", "config": config, "rounds": 0, "arm": told}
+            known = trials.setdefault(trial["trial_id"], mine)
             known["rounds"] = max(known["rounds"], config["rounds"])
     return trials
 

@@ -19,6 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from scp_ray.ledger.ledger import Row
 from scp_ray.places import AnyPath
+from scp_ray.tracking.artifacts import Attached, attach
 from scp_ray.tracking.content import Contents, numbers
 
 for _logger in ("mlflow", "alembic", "urllib3.connectionpool"):
@@ -103,6 +104,11 @@ class MLflowRuns:
             return False
         del self._known[job_id]
         return True
+
+    def attach(self, attached: Attached) -> None:
+        """Files and models of the parent run; what is there as it is now stays."""
+        known = attach(self._client, self._uri, self._experiment, self._parent.run_id, self._parent.tags, attached)
+        self._parent.tags |= known
 
     def close(self) -> None:
         """The parent run ends."""
