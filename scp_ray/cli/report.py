@@ -1,6 +1,6 @@
-"""Draw FATE against the pruning round and what the arms trade off, and print the tables behind them.
+"""Write the report on a sweep: a page to open in a browser, figures, tables; print the numbers behind them.
 
-Of a search: its Pareto set, the best under each constraint, hypervolume over trials, importance of the parameters.
+Of a search also its Pareto set, the best under each constraint, hypervolume over trials, importance of the parameters.
 """
 
 from __future__ import annotations
@@ -8,9 +8,14 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections import Counter
+from typing import TYPE_CHECKING
 
 from scp_ray.cli.output import print_json
 from scp_ray.cli.trade_offs import trade_offs
+
+if TYPE_CHECKING:
+    from scp_ray.places import AnyPath
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Figure and table of what the ledger holds so far."""
+    """Page, figures and tables of what the ledger holds so far."""
+    from scp_ray.cli.reporting import write_report
     from scp_ray.ledger import load_sweep
     from scp_ray.ledger.evidence import fill_evidence
     from scp_ray.ledger.files import write_bytes
@@ -41,17 +47,28 @@ def run(options: argparse.Namespace) -> int:
     write_bytes(files[-1], table.to_csv(index=False).encode())
     found = trade_offs(sweep, show_test=options.show_test)
     files, lines = files + found.pop("files"), found.pop("lines")
+    written = write_report(sweep, found.get("test"))
     if options.json:
-        print_json({"table": table.to_dict("records"), "files": [str(path) for path in files], "search": found})
+        told = {"page": str(written.page), "files": [str(path) for path in files + written.files]}
+        told |= {"missing": written.missing, "search": found}
+        print_json({"table": table.to_dict("records")} | told)
         return 0
     print(format_table(table))
     print("", *(textwrap.fill(note, 118) for note in notes(table)), "", below, "", sep="\n")
     print(*lines, sep="\n")
     for note in dict.fromkeys(note for data in sweep.definition.get("data", {}).values() for note in data["notes"]):
         print(f"Data: {note}")
+    for reason in written.missing:
+        print(textwrap.fill(f"Not made: {reason}", 118))
     for path in files:
         print(path)
+    kinds = ", ".join(f"{folder}/ ({count} files)" for folder, count in _folders(written.files).items())
+    print(*([f"Beside it: {kinds}"] if kinds else []), f"The report: {written.page}", sep="\n")
     return 0
+
+
+def _folders(files: list[AnyPath]) -> Counter[str]:
+    return Counter(str(path.parent) for path in files)
 
 
 def _tell_filling(rounds: int) -> None:

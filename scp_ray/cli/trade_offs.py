@@ -40,8 +40,9 @@ def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
         table = revealed(sweep, result)
         files.append(write_revealed(sweep, table))
         lines += [table.drop(columns="configurations").to_string(index=False, float_format="{:.4f}".format)]
-        lines += [f"\n{_test_words(sweep, result, reveals)}\n"]
-        content["test"] = {"rows": table.to_dict("records"), "reveals": reveals}
+        words = _test_words(sweep, result, reveals)
+        lines += [f"\n{words}\n"]
+        content["test"] = {"rows": table.to_dict("records"), "reveals": reveals, "words": words}
     return content | {"files": files, "lines": lines}
 
 
