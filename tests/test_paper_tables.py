@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
-from planted_sweep import CLASSES, Images, write
+from planted_sweep import CLASSES, Images, predictions, rows, write
 from scipy import stats
 from sklearn.metrics import precision_recall_fscore_support
 
@@ -57,7 +58,11 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted(root: Path, position: int, seed: int, split: str) -> pd.DataFrame:
     """Straight from the file; arm 0 is read at round 0, which is the base's."""
     name = f"predictions/t{position}s{seed}" if position else f"bases/base{seed}/predictions"
-    rows = pd.read_parquet(root / f"{name}.parquet")
+    return frame_of(root / f"{name}.parquet", split)
+
+
+def frame_of(path: Path, split: str) -> pd.DataFrame:
+    rows = pd.read_parquet(path)
     return rows[rows["split"] == split]
 
 
@@ -182,6 +187,35 @@ def test_where_every_arm_prunes_each_is_relative_to_its_own_base(tmp_path: Path)
     assert (first["line"], first["f1"]) == ("Dark", pytest.approx(dark, abs=1e-9))
 
 
+def test_the_vanilla_models_stand_first_where_no_arm_is_them(tmp_path: Path) -> None:
+    """As for FairAdaBN, whose backbone has batch norm: no trial begins from them, and their evidence is their own."""
+    root, images = make(tmp_path / "made", {"me": ARMS["me"], "plain": ARMS["vanilla"]}, seeds=(0, 1)), Images()
+    for seed in (0, 1):
+        folder = root / "bases" / f"vanilla{seed}"
+        shutil.copytree(root / "bases" / f"base{seed}", folder)
+        (folder / "evidence.parquet").unlink()
+        said = images.answers((0.8, 0.4), 70 + seed)
+        pq.write_table(predictions(images, {0: said}), folder / "predictions.parquet")
+        pq.write_table(rows(images, "", f"vanilla{seed}", seed, {0: said}), folder / "rounds.parquet")
+    text = (root / "sweep.json").read_text()
+    (root / "sweep.json").write_text(re.sub(r'"vanilla_id": "base', '"vanilla_id": "vanilla', text))
+    fill_evidence(load_sweep(root))
+    for split in ("val", "test"):
+        frame = paper_table(load_sweep(root), split).frame.drop_duplicates("method").set_index("method")
+        assert list(frame.index) == ["vanilla", "me", "plain"]
+        assert set(frame["relative_to"]) == {"vanilla"}
+        hands = [
+            [by_hand(frame_of(root / f"{name}{seed}{rest}.parquet", split)) for seed in (0, 1)]
+            for name, rest in (("predictions/t0s", ""), ("bases/vanilla", "/predictions"))
+        ]
+        fates = [
+            (m["f10"] + m["f11"]) / (b["f10"] + b["f11"]) - m["eopp1"] / b["eopp1"] for m, b in zip(*hands, strict=True)
+        ]
+        assert frame.loc["me", "fate_eopp1"] == pytest.approx(np.mean(fates), abs=1e-9)
+        assert frame.loc["vanilla", "eodd"] == pytest.approx(np.mean([b["eodd"] for b in hands[1]]), abs=1e-9)
+        assert frame["eodd_floor"].notna().all()
+
+
 def test_one_seed_has_the_images_interval_and_says_so(tmp_path: Path) -> None:
     root = make(tmp_path / "made", seeds=(0,))
     table = paper_table(load_sweep(root))
@@ -269,7 +303,7 @@ def test_files_of_both_splits_lie_beside_each_other(sweep: Path, tmp_path: Path)
     assert frames[1].columns.tolist() == frames[0].columns.tolist()
     assert not math.isclose(frames[0]["eodd"][8], frames[1]["eodd"][8])
     assert 0 < hand["eodd"] < 1
-    assert (tmp_path / "table-test.md").read_text().startswith("Test split, n = 240 images")
+    assert (tmp_path / "table-test.md").read_text().startswith("made: isic2019, resnet18. Test split, n = 240")
 
 
 AWKWARD = r'50% & a_b #1 {x} $5 ~^\ <pr_c|"q"> β ≥ 0.5 [z] é'

@@ -15,6 +15,7 @@ _HEAD = ("Method", "Group", "Precision", "Recall", "F1-score", *(f"{gap.capitali
 _LINES = 4  # of a method
 _FLOATING = 8  # methods that fit on a page; more go over several
 _SIGN = "\u2212"  # minus
+_NARROW = r"\smash{\parbox[t]{.12\textwidth}{\raggedright{}}}"  # beside the three lines below it, which have none
 _SPECIAL = {
     **{letter: "\\" + letter for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"},
@@ -41,22 +42,32 @@ def latex(frame: pd.DataFrame, caption: str, notes: Sequence[str], *, label: str
     blocks = list(_blocks(frame))
     titles = [*_HEAD[:5], *(rf"{gap.capitalize()}$\downarrow$ / FATE$\uparrow$" for gap in GAPS)]
     head = [r"\toprule", " & ".join(titles) + r" \\", r"\midrule"]
-    rows = ["\n".join(" & ".join(map(tex, row)) + r" \\" for row in block) for block in blocks]
-    body = "\n\\addlinespace\n".join(rows)
+    floating = len(blocks) <= _FLOATING
+    body = "\n\\addlinespace\n".join(_rows(block, "{}" if floating else _NARROW) for block in blocks)
     told = rf"\caption{{{tex(caption)}}}\label{{{label}}}"
     below = [rf"\par\smallskip\footnotesize\raggedright {tex(note)}" for note in notes]
     numbers = "l" * (len(_HEAD) - 1) + "@{}}"
-    if len(blocks) <= _FLOATING:
+    if floating:
         begin = [r"\begin{table}[tbp]", r"\centering", told, r"\par\medskip", r"\resizebox{\textwidth}{!}{%"]
         inner = [r"\begin{tabular}{@{}l" + numbers, *head, body, r"\bottomrule", r"\end{tabular}}", *below]
         return "\n".join([_NEEDS + r"\usepackage{graphicx}", *begin, *inner, r"\end{table}", ""])
     begin = [
         r"{\tiny\setlength{\tabcolsep}{1.5pt}\setlength{\LTcapwidth}{\textwidth}",
-        r"\begin{longtable}{@{}p{.12\textwidth}" + numbers,
+        r"\begin{longtable}{@{}l" + numbers,
         told + r" \\",
     ]
     inner = [*head, r"\endfirsthead", *head, r"\endhead", r"\bottomrule", r"\endlastfoot", body]
     return "\n".join([_NEEDS + r"\usepackage{longtable}", *begin, *inner, r"\end{longtable}", *below, "}", ""])
+
+
+def _rows(block: Sequence[Sequence[str]], name: str) -> str:
+    """A method's rows, kept on one page; ``name``: how its name is set."""
+    lines = []
+    for place, row in enumerate(block):
+        first = name.replace("{}", f"{{{tex(row[0])}}}") if row[0] else ""
+        end = r" \\*" if place < len(block) - 1 else r" \\"
+        lines.append(" & ".join([first, *map(tex, row[1:])]) + end)
+    return "\n".join(lines)
 
 
 def tex(text: str) -> str:
@@ -105,7 +116,8 @@ def _fairness(row: dict[str, Any], gap: str) -> list[str]:
     digits = _DIGITS.get(gap, 3)
     floor = row[f"{gap}_floor"]
     paper, fate = row[f"{gap}_paper"], row[f"fate_{gap}_paper"]
-    printed = f"({paper:.{digits}f}" + (f" / {fate:.4f})" if fate == fate else ")") if paper == paper else ""
+    as_printed = f"{paper:.3f}" if round(paper, 3) == paper else f"{paper:.4f}"
+    printed = f"({as_printed}" + (f" / {fate:.4f})" if fate == fate else ")") if paper == paper else ""
     return [
         " ".join([_spread(row, gap, digits), *_word(row, gap, True)]),
         f"floor {_number(floor, digits)}" if row["seeds"] else "",

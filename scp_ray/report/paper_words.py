@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -35,6 +36,7 @@ def caption(
         "each method's own model before pruning" if against_base(sweep) else "the vanilla model of the same backbone"
     )
     parts = [
+        f"{sweep.definition['name']}: {_listed(_named(arms, 'dataset'))}, {_listed(_named(arms, 'backbone'))}. "
         f"{_SPLITS.get(split, split)} split, n = {_listed(images)} images; {_seeds(seeds)}; rounds selected on "
         f"validation by {_listed(rules)}, {len(arms)} configuration{'s' * (len(arms) != 1)} in the sweep.",
         "Means over seeds, ± half of a 95 % interval: of F1's average and of gaps over seeds and images, of precision "
@@ -88,6 +90,11 @@ def notes(sweep: Sweep, frame: pd.DataFrame, marks: Marks, models: Collection[Mo
         many = f" (of test predictions, for {MODELS} models at most)" if len(models) > MODELS else ""
         said.append(f"No evidence for some rows: no floor, and no interval of F1 and gaps{many}.")
     return [*said, *marks.notes]
+
+
+def _named(arms: Sequence[Mapping[str, Any]], what: str) -> list[str]:
+    """The data sets or backbones of the arms."""
+    return list(dict.fromkeys(str(arm["config"].get(what, {}).get("name", f"unknown {what}")) for arm in arms))
 
 
 def _seeds(seeds: Sequence[int]) -> str:
