@@ -23,7 +23,7 @@ from scp_ray.ledger import load_sweep
 from scp_ray.ledger.evidence import fill_evidence
 from scp_ray.report.compare import compare
 from scp_ray.report.paper_formats import latex, markdown, tex
-from scp_ray.report.paper_tables import paper_table, write_tables
+from scp_ray.report.paper_tables import paper_table, write_table
 
 SEEDS = (0, 1, 2, 3, 4)
 ISIC = {"dataset": {"name": "isic2019", "sensitive": "sex"}, "backbone": {"name": "resnet18"}}
@@ -294,7 +294,7 @@ def test_predictions_that_are_gone(tmp_path: Path) -> None:
 
 
 def test_files_of_both_splits_lie_beside_each_other(sweep: Path, tmp_path: Path) -> None:
-    files = [path for split in ("val", "test") for path in write_tables(load_sweep(sweep), tmp_path, split=split)]
+    files = [path for split in ("val", "test") for path in write_table(paper_table(load_sweep(sweep), split), tmp_path)]
     assert sorted(path.name for path in files) == sorted(
         f"table-{split}.{kind}" for split in ("val", "test") for kind in ("csv", "md", "tex")
     )

@@ -70,6 +70,11 @@ def _rows(block: Sequence[Sequence[str]], name: str) -> str:
     return "\n".join(lines)
 
 
+def shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cells of ``markdown``, as a frame of strings."""
+    return pd.DataFrame([row for block in _blocks(frame) for row in block], columns=list(_HEAD))
+
+
 def tex(text: str) -> str:
     """Escaped; a letter that LaTeX's own fonts lack is named by its code."""
     known = _FOREIGN.sub(lambda found: found[0] if found[0] in _SPECIAL else f"[U+{ord(found[0]):04X}]", text)

@@ -78,17 +78,16 @@ def paper_table(sweep: Sweep, split: str = "val") -> PaperTable:
     )
 
 
-def write_tables(sweep: Sweep, folder: AnyPath, *, split: str = "val") -> list[AnyPath]:
+def write_table(table: PaperTable, folder: AnyPath) -> list[AnyPath]:
     """table-<split>.csv, .md and .tex in ``folder``. Raises LedgerError."""
-    table = paper_table(sweep, split)
     texts = {
         "csv": table.frame.to_csv(index=False),
         "md": markdown(table.frame, table.caption, table.notes),
-        "tex": latex(table.frame, table.caption, table.notes, label=f"tab:{split}"),
+        "tex": latex(table.frame, table.caption, table.notes, label=f"tab:{table.split}"),
     }
     files = []
     for suffix, text in texts.items():
-        files.append(folder / f"table-{split}.{suffix}")
+        files.append(folder / f"table-{table.split}.{suffix}")
         write_bytes(files[-1], text.encode())
     return files
 
