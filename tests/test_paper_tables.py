@@ -272,6 +272,18 @@ def test_a_base_without_a_gap_has_no_fate(tmp_path: Path) -> None:
     assert re.search(r"where it divides by a gap that chance alone would show: .*Eodd of vanilla", text)
 
 
+def test_fate_has_no_interval_where_the_bases_gap_may_be_noise(tmp_path: Path) -> None:
+    images = Images()
+    root = make(tmp_path / "made", seeds=(0, 1), bases={0: images.answers(BASE, 7), 1: images.answers((0.8, 0.8), 8)})
+    told = [pd.read_parquet(root / f"bases/base{seed}/evidence.parquet").set_index("metric") for seed in (0, 1)]
+    real = [each.loc["eodd", "observed"] > each.loc["eodd", "floor_high"] for each in told]
+    assert real == [True, False]
+    row = paper_table(load_sweep(root)).frame.drop_duplicates("method").set_index("method").loc["me"]
+    assert math.isfinite(row["fate_eodd"])
+    assert math.isnan(row["fate_eodd_low"])
+    assert math.isnan(row["fate_eodd_high"])
+
+
 def test_too_many_models_get_no_marks_and_are_told_so(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_marks, "MODELS", 19)
     table = paper_table(load_sweep(sweep))
