@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from asking import MINIATURE, Answer, ask
 from PIL import Image
+
+from scp_ray.ledger import load_sweep
+from scp_ray.report.tables import caption, fate_table
 
 
 @pytest.fixture
@@ -138,14 +142,22 @@ def test_a_second_run_changes_nothing(done):
     assert contents(root) == after
 
 
-def test_report_writes_a_figure_a_table_and_prints_a_row_per_arm_and_round(done):
+def test_report_writes_a_page_figures_a_table_and_prints_a_row_per_arm_and_round(done):
     root, _ = done
     answer = ask("report", root.parent)
     assert answer.code == 0
     folder = root / "report"
-    assert {path.suffix for path in folder.iterdir()} == {".png", ".svg", ".csv"}
-    for path in folder.iterdir():
+    plain = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".html"]
+    assert {path.suffix for path in plain} == {".png", ".svg", ".csv"}
+    for path in plain:
         assert str(path) in answer.out.splitlines()
+    assert answer.out.splitlines()[-1] == f"The report: {folder / 'index.html'}"
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for picture in (folder / "figures").glob("*.svg"):
+        assert f'id="picture-{picture.stem}"' in page
+    assert {path.name for path in (folder / "tables").iterdir()} == {
+        f"table-val.{kind}" for kind in ("csv", "md", "tex")
+    }
     png, svg, table = (folder / f"fate-curves.{suffix}" for suffix in ("png", "svg", "csv"))
     assert png.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     with Image.open(png) as image:
@@ -179,19 +191,20 @@ def test_a_report_is_of_means_over_seeds(tmp_path):
         {"seed": seed, "trial_id": f"s{index}", "base_id": "b", "vanilla_id": "b"} for index, seed in enumerate((3, 8))
     ]
     (tmp_path / "sweep.json").write_text(json.dumps({"name": "hand", "arms": [arm]}))
-    rows = ask("report", tmp_path, "--json").json["table"]
+    sweep = load_sweep(tmp_path)
+    rows = fate_table(sweep).to_dict("records")
     root_two = 2**0.5
     expected = [
         {"round": 0, "seeds": 2, "f1_mean": 0.6, "f1_std": 0.2 / root_two, "eodd_mean": 0.4, "eodd_std": 0.0}
         | {"fate_mean": 0.2, "fate_std": 0.2 / root_two, "undefined": 0},
         {"round": 1, "seeds": 2, "f1_mean": 0.6, "f1_std": 0.0, "eodd_mean": 0.3, "eodd_std": 0.2 / root_two}
-        | {"fate_mean": 0.2, "fate_std": None, "undefined": 1},
+        | {"fate_mean": 0.2, "fate_std": math.nan, "undefined": 1},
     ]
     for row, numbers in zip(rows, expected, strict=True):
         assert row.pop("arm") == "all"
-        assert {name: row.pop(name) for name in numbers} == pytest.approx(numbers, abs=1e-9)
-        assert set(row.values()) == {None}, "a ledger without predictions has no noise floors"
-    text = ask("report", tmp_path).out
+        assert {name: row.pop(name) for name in numbers} == pytest.approx(numbers, abs=1e-9, nan_ok=True)
+        assert all(math.isnan(value) for value in row.values()), "a ledger without predictions has no noise floors"
+    text = caption(sweep)
     assert "n = 90 images; seeds 3, 8;" in text
     assert "selection rule: round:1" in text
 

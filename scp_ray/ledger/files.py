@@ -32,7 +32,9 @@ _FOOTER = 1 << 16  # bytes
 # as disk.replacing names them; these are written by the sweep's driver and its workers alone
 _HALF_WRITTEN = re.compile(r"\..+\.(parquet|safetensors|state|json|db)\.[0-9a-f]{8}")
 # reports, drivers that come in vain and doctors hold no lease: what is young may be in use
-_LEFT_BEHIND = re.compile(r"\..+\.(png|svg|csv)\.[0-9a-f]{8}|\.driver\.json\.(new\.)?[0-9a-f]{32}|\.probe-[0-9a-f]{32}")
+_LEFT_BEHIND = re.compile(
+    r"\..+\.(png|svg|csv|md|tex|html)\.[0-9a-f]{8}|\.driver\.json\.(new\.)?[0-9a-f]{32}|\.probe-[0-9a-f]{32}"
+)
 _YOUNG_S = 60.0
 
 
