@@ -104,8 +104,8 @@ def _draw(sweep: Sweep, axis: Axis, rows: pd.DataFrame, averaged: str) -> Drawn:
         axes.set_xlabel("pruning round (0: before pruning)")
     for axes in grid[:, 0]:
         axes.set_ylabel("FATE of Eodd")
-    longest = max(len(value) for value in axis.values)
-    legend_above(figure, grid.flat[0], 8 if wide and longest < 8 else 4 if longest < 8 else 2, title=axis.path)
+    room = (70 if wide else 34) // (max(len(value) for value in axis.values) + 3)
+    legend_above(figure, grid.flat[0], max(1, min(len(axis.values), room)), title=axis.path)
     name = f"fate-by-{re.sub('[^A-Za-z0-9_]+', '-', axis.path).strip('-')}"
     title = TITLES.get(axis.path, f"FATE by {axis.path}")
     return Drawn(name, title, _caption(sweep, axis, rows, table, averaged), figure, table)
