@@ -39,20 +39,26 @@ def label(arm: int) -> str:
 
 
 def make(
-    root: Path, *, floor: tuple[float, float, float] = FLOOR, evidence: bool = True, channels: bool = True
+    root: Path,
+    *,
+    floor: tuple[float, float, float] = FLOOR,
+    evidence: bool = True,
+    channels: bool = True,
+    arms: tuple[int, ...] = (0, 1, 2, 3),
+    seeds: tuple[int, ...] = SEEDS,
 ) -> Path:
     for kind in ("rounds", "evidence", "channels"):
         (root / kind).mkdir(parents=True)
-    for seed in SEEDS:
+    for seed in seeds:
         folder = root / "bases" / f"b{seed}"
         folder.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist([_row("", 0, seed, 0)]), folder / "rounds.parquet")
         if evidence:
             pq.write_table(_evidence(0, seed, [0], floor), folder / "evidence.parquet")
     entries = []
-    for arm in range(len(ARMS)):
+    for arm in arms:
         trials = []
-        for seed in SEEDS:
+        for seed in seeds:
             key = f"a{arm}s{seed}"
             rows = [_row(key, arm, seed, index) for index in (0, 1, 2)]
             pq.write_table(pa.Table.from_pylist(rows), root / "rounds" / f"{key}.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -365,3 +366,30 @@ def test_nothing_recorded_is_a_reason_not_an_error(tmp_path):
     assert drawn == []
     assert all("no round has been recorded yet" in reason for reason in reasons)
     assert len(reasons) == 8
+
+
+def test_one_arm_and_one_seed_are_drawn_without_spread(tmp_path):
+    drawn, reasons = all_figures(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(1,), seeds=(2,))), maps=False)
+    assert [each.name for each in drawn] == ["trade-off", "fate-by-arm", "channel-scores", "channel-atlas"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["heat-map", "class-rates"]
+    curve = drawn[1].data
+    assert curve["fate_std"].isna().all()
+    assert curve["fate_mean"].iloc[-1] == pytest.approx(0.61 / 0.5 - 0.125 / 0.2)
+    assert "No two sets of one layer to compare" in drawn[3].caption
+    for each in drawn:
+        each.figure.draw_without_rendering()  # with warnings as errors
+
+
+def test_one_axis_needs_no_panels(tmp_path):
+    drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(0, 1))), "pr_c")
+    assert len(drawn.figure.axes) == 1
+    assert drawn.data["line"].unique().tolist() == ["0.1", "0.2"]
+
+
+def test_a_trial_that_two_arms_share_is_no_agreement_of_arms(tmp_path):
+    root = figured_sweep.make(tmp_path / "sweep", arms=(0, 1))
+    definition = json.loads((root / "sweep.json").read_text())
+    definition["arms"][1]["trials"] = definition["arms"][0]["trials"]
+    (root / "sweep.json").write_text(json.dumps(definition))
+    pairs = channel_atlas(load_sweep(root)).data.query("what == 'overlap'")
+    assert set(pairs["kind"]) == {"between seeds of an arm"}

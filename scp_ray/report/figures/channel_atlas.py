@@ -152,8 +152,8 @@ def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: st
             "pairs; beside it what random sets of the same sizes would show (hypergeometric, exact)"
             if len(pairs)
             else "No two sets of one layer to compare",
-            "Arms of one seed and base method start from the same model. Channels of other networks are the same ones only "
-            "where both start from the same weights: from random ones no more than chance is to be expected"
+            "Arms of one seed and base method start from the same model. Channels of other networks are the same ones "
+            "only where both start from the same weights: from random ones no more than chance is to be expected"
             if len(pairs)
             else "",
         ]
