@@ -17,6 +17,8 @@ from scp_ray.modes import evaluating
 from scp_ray.parts import Batch, FairnessData, Learner, PrunableLayer, Split
 from scp_ray.report.figures.drawn import NotDrawnError
 
+AT_ONCE = 32  # images; the first layers' maps of more take a lot of memory
+
 
 def config_of(sweep: Sweep, arm: str, seed: int) -> TrialConfig:
     """What a trial was told. Raises ConfigError where this version does not know a part of it."""
@@ -72,5 +74,7 @@ def batch_of(split: Split, rows: torch.Tensor) -> Batch:
 
 def maps_of(learner: Learner, layer: PrunableLayer, batch: Batch) -> torch.Tensor:
     """(N, C, h, w): the layer's feature maps in eval mode, before norm and activation."""
+    parts = range(0, len(batch.label), AT_ONCE)
     with evaluating(learner):
-        return layer_output(learner, layer, batch)
+        slices = [Batch(*(part[at : at + AT_ONCE] for part in batch)) for at in parts]
+        return torch.cat([layer_output(learner, layer, each) for each in slices])

@@ -24,6 +24,7 @@ from scp_ray.report.figures.channel_sets import (
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, PALE, SMALL, errorbars, new_figure, styled
+from scp_ray.report.figures.varying import short_names
 from scp_ray.report.figures.words import cut, listed, sentences, told_of
 
 MOST_ARMS, MOST_SEEDS, MOST_LAYERS = 8, 5, 4
@@ -65,6 +66,7 @@ def _chosen(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def _draw(
     sweep: Sweep, rows: pd.DataFrame, pruned: pd.DataFrame, pairs: pd.DataFrame, means: pd.DataFrame, left_out: str
 ) -> Drawn:
+    names, shared = short_names(sweep, rows["arm"].unique())
     layers = list(dict.fromkeys(zip(pruned["layer"], pruned["channels"], strict=True)))[:MOST_LAYERS]
     keys = {layer: _keys(pruned[pruned["layer"] == layer[0]]) for layer in layers}
     strips = 0.095 * sum(map(len, keys.values())) + 0.42 * len(layers)
@@ -77,12 +79,12 @@ def _draw(
     colours = ListedColormap(matplotlib.colormaps["viridis"](np.linspace(0, 0.85, rounds)))  # dark to light
     for axes, layer in zip(grid, layers, strict=False):
         matrix = strip(pruned[pruned["layer"] == layer[0]], keys[layer], int(layer[1]))
-        _strips(axes, matrix, keys[layer], colours, norm)
+        _strips(axes, matrix, [(names[arm], seed) for arm, seed in keys[layer]], colours, norm)
         axes.set_title(f"{layer[0]}, {layer[1]} channels", loc="left")
     _key(figure, grid[: len(layers)], colours, norm, rounds)
     if summary:
-        _overlap_panel(grid[-1], means)
-    caption = _caption(sweep, rows, pairs, left_out)
+        _overlap_panel(grid[-1], means.assign(name=means["name"].map(lambda name: names.get(name, name))))
+    caption = _caption(sweep, rows, pairs, left_out, shared)
     return Drawn("channel-atlas", "Pruned channels and their overlap", caption, figure, _data(pruned, pairs))
 
 
@@ -135,7 +137,7 @@ def _data(pruned: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pruned.assign(what="pruned"), pairs.assign(what="overlap")], ignore_index=True)
 
 
-def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: str) -> str:
+def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: str, shared: str) -> str:
     layers = rows["layer_name"].nunique() if "layer_name" in rows else 1
     shown = listed(f"{seed}" for seed in sorted(rows["seed"].unique()))
     return sentences(
@@ -144,14 +146,14 @@ def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: st
             "Above: a line per seed of each arm, a cell per channel, filled where it was pruned up to the selected "
             f"round, lighter in later rounds (seeds {shown} from top to bottom)",
             f"Drawn are {left_out}" if left_out else "",
+            f"All of them have {shared}" if shared else "",
             f"The first {MOST_LAYERS} of {layers} layers are drawn" if layers > MOST_LAYERS else "",
             "Below: mean Jaccard index of two pruned sets (1: the same channels), bars ± 1 standard deviation over "
             "pairs; beside it what random sets of the same sizes would show (hypergeometric, exact)"
             if len(pairs)
             else "No two sets of one layer to compare",
-            "Arms of a seed start from the same model. Channels of two seeds are the same ones only where the networks "
-            "start from the same weights: from random ones no more than chance is to be expected"
-            "ones no more than chance is to be expected"
+            "Arms of one seed and base method start from the same model. Channels of other networks are the same ones "
+            "only where both start from the same weights: from random ones no more than chance is to be expected"
             if len(pairs)
             else "",
         ]

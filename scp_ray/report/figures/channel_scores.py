@@ -90,7 +90,12 @@ def _panel(axes: Axes, shown: pd.DataFrame, every: pd.DataFrame) -> None:
         axes.fill_between(spread.index, spread["min"], spread["max"], color=PALE, lw=0, label="range over seeds")
     there = shown.dropna(subset=["rank"]).sort_values("rank")
     axes.plot(there["rank"], there["score"], color=GREY, lw=0.7, zorder=1)
-    looks = {"kept": ("o", GREY, 1.5), "pruned later": ("^", BLUE, 4), "pruned next": ("X", VERMILION, 4.5)}
+    small = min(1.0, (100 / len(shown)) ** 0.4)  # hundreds of channels lie close
+    looks = {
+        "kept": ("o", GREY, 1.5),
+        "pruned later": ("^", BLUE, 4 * small),
+        "pruned next": ("X", VERMILION, 4.5 * small),
+    }
     for state, (marker, colour, size) in looks.items():
         own = there[there["state"] == state]
         axes.plot(own["rank"], own["score"], marker, color=colour, ms=size, mew=0.3, label=state, zorder=2)

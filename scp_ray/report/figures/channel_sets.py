@@ -53,10 +53,12 @@ def overlaps(pruned: pd.DataFrame) -> pd.DataFrame:
     found = []
     for layer, own in pruned.groupby("layer", sort=False):
         count = int(own["channels"].iloc[0])
-        sets = {key: set(rows["channel"]) for key, rows in own.groupby(["arm", "seed"], sort=False)}
+        trials = own.groupby(["arm", "seed"], sort=False)
+        sets = {key: set(rows["channel"]) for key, rows in trials}
+        ran = trials["trial_id"].first().to_dict()
         for first, second in itertools.combinations(sets, 2):
-            if (first[0] == second[0]) == (first[1] == second[1]):
-                continue  # another arm and another seed: nothing is held fixed
+            if (first[0] == second[0]) == (first[1] == second[1]) or ran[first] == ran[second]:
+                continue  # another arm and another seed: nothing is held fixed; a trial that two arms share: all is
             sizes = len(sets[first]), len(sets[second]), count
             low, high = chance_jaccard_band(*sizes)
             kind = BETWEEN_SEEDS if first[0] == second[0] else BETWEEN_ARMS

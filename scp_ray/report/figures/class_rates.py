@@ -89,7 +89,7 @@ def _draw(sweep: Sweep, arm: str, among: int, table: pd.DataFrame, attribute: st
     for axes, side in zip(grid, SIDES, strict=True):
         own = table[(table["side"] == side) & table["class"].isin(shown)]
         _panel(axes, own.assign(y=own["class"].map(shown.index)), attribute)
-        axes.set_title(side if side == SIDES[0] else cut(f"{side}: {arm}", 52), loc="left")
+        axes.set_title(side if side == SIDES[0] else cut(f"{side}: {arm}", 42), loc="left")
         axes.set_xlabel("true positive rate (recall)")
     labels = [cut(str(table.loc[table["class"] == code, "name"].iloc[0]), 24) for code in shown]
     grid[0].set_yticks(range(len(shown)), labels)

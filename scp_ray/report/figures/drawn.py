@@ -54,7 +54,7 @@ def svg_of(drawn: Drawn) -> str:
 
 
 def picture_of(drawn: Drawn, kind: str, *, caption: bool) -> bytes:
-    """PNG or SVG, the same bytes for the same figure."""
+    """PNG or SVG; a figure that is made again of the same numbers gives the same bytes."""
     picture = io.BytesIO()
     # the salt makes ids of one figure differ from another's in the same page, and the same in every run
     rc = {"svg.fonttype": "none", "svg.hashsalt": drawn.name}

@@ -39,7 +39,7 @@ def fate_by_axis(sweep: Sweep, axis: str) -> Drawn:
     What else the arms differ in is drawn as panels where that makes at most four, else averaged, and the caption says
     so. Raises NotDrawnError where the setting takes one value only, or more than can be told apart.
     """
-    axes = axes_of(sweep)
+    axes = axes_of(sweep) or [_arms(sweep)]
     found = next((known for known in axes if known.path == axis), None)
     if found is None:
         raise NotDrawnError(f"{axis} does not vary; what does: {listed(known.path for known in axes) or 'nothing'}.")
@@ -68,15 +68,19 @@ def curves_by_line(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def every_axis(sweep: Sweep) -> list[str]:
-    """The paths of the settings that vary."""
-    return [axis.path for axis in axes_of(sweep)]
+    """The paths of the settings that vary; where none does, "arm"."""
+    return [axis.path for axis in axes_of(sweep)] or ["arm"]
+
+
+def _arms(sweep: Sweep) -> Axis:
+    return Axis("arm", tuple(str(arm["label"]) for arm in sweep.definition["arms"]))
 
 
 def _placed(sweep: Sweep, axis: Axis, others: list[Axis]) -> tuple[pd.DataFrame, str]:
     """Rounds with their panel and line, and the names of what is averaged."""
     settings = settings_table(sweep)
     rows = rounds_of_arms(sweep)
-    rows["line"] = rows["arm"].map(settings[axis.path])
+    rows["line"] = rows["arm"].map(settings[axis.path]) if axis.path in settings else rows["arm"]
     paths = [other.path for other in others]
     names = settings[paths].apply(lambda row: listed(f"{path}={row[path]}" for path in paths), axis=1)
     panels = len(set(names)) if paths else 1
@@ -104,8 +108,8 @@ def _draw(sweep: Sweep, axis: Axis, rows: pd.DataFrame, averaged: str) -> Drawn:
         axes.set_xlabel("pruning round (0: before pruning)")
     for axes in grid[:, 0]:
         axes.set_ylabel("FATE of Eodd")
-    longest = max(len(value) for value in axis.values)
-    legend_above(figure, grid.flat[0], 8 if wide and longest < 8 else 4 if longest < 8 else 2, title=axis.path)
+    room = (76 if wide else 38) // (max(len(value) for value in axis.values) + 3)
+    legend_above(figure, grid.flat[0], max(1, min(len(axis.values), room)), title=axis.path)
     name = f"fate-by-{re.sub('[^A-Za-z0-9_]+', '-', axis.path).strip('-')}"
     title = TITLES.get(axis.path, f"FATE by {axis.path}")
     return Drawn(name, title, _caption(sweep, axis, rows, table, averaged), figure, table)

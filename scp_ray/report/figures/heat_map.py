@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib
@@ -95,9 +95,8 @@ def _panel(axes: Axes, table: pd.DataFrame, down: Axis, across: Axis, metric: st
     values = values.reindex(index=list(down.values), columns=list(across.values))
     array = values.to_numpy(float)
     low, high = _limits(table, metric)
-    image = axes.imshow(
-        np.ma.masked_invalid(array), cmap=matplotlib.colormaps[colours], aspect="auto", vmin=low, vmax=high
-    )
+    axes.imshow(np.ma.masked_invalid(array), cmap=matplotlib.colormaps[colours], aspect="auto", vmin=low, vmax=high)
+    shade = _shades(colours, low, high)
     axes.set_xticks(range(len(across.values)), [cut(value, 14) for value in across.values])
     axes.set_yticks(range(len(down.values)), [cut(value, 18) for value in down.values])
     if max(map(len, across.values)) > 6:
@@ -111,9 +110,20 @@ def _panel(axes: Axes, table: pd.DataFrame, down: Axis, across: Axis, metric: st
     uneven = table["seeds"].nunique() > 1
     for row in table.to_dict("records"):
         y, x = down.values.index(row["down"]), across.values.index(row["across"])
-        dark = row[metric] == row[metric] and is_dark(*image.cmap(float(image.norm(row[metric])))[:3])
+        dark = row[metric] == row[metric] and is_dark(*shade(row[metric]))
         text = _cell(row, metric) + (f"\nn={row['seeds']}" if uneven else "")
         axes.text(x, y, text, ha="center", va="center", fontsize=SMALL, color="white" if dark else "black")
+
+
+def _shades(colours: str, low: float, high: float) -> Callable[[float], tuple[float, float, float]]:
+    """Red, green and blue of a value's cell."""
+    palette = matplotlib.colormaps[colours]
+
+    def shade(value: float) -> tuple[float, float, float]:
+        red, green, blue, _ = palette((value - low) / (high - low))
+        return float(red), float(green), float(blue)
+
+    return shade
 
 
 def _limits(table: pd.DataFrame, metric: str) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 
 from scp_ray.ledger import Sweep
-from scp_ray.parts import FairnessData, Split
+from scp_ray.parts import FairnessData, Learner, PrunableLayer, Split
 from scp_ray.report.figures.base_model import batch_of, config_of, load_base, load_data, maps_of
 from scp_ray.report.figures.channel_sets import channels_of
 from scp_ray.report.figures.class_rates import class_names
@@ -20,7 +20,7 @@ from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import DOUBLE, SMALL, new_figure, styled
 from scp_ray.report.figures.words import cut, layer_text, sentences
 
-CHANNELS, PER_GROUP, JUDGED = 6, 2, 128  # columns; images of each group drawn, and taken for the means
+CHANNELS, PER_GROUP, JUDGED = 6, 2, 32  # columns; images of each group drawn, and taken for the means
 
 
 def sensitive_maps(sweep: Sweep, arm: str | None = None) -> Drawn:
@@ -46,7 +46,7 @@ def sensitive_maps(sweep: Sweep, arm: str | None = None) -> Drawn:
     batch = batch_of(val, torch.tensor([row for drawn in rows_of.values() for row in drawn]))
     maps = maps_of(learner, layer, batch)[:, lowest["channel"].tolist()].numpy()
     means = _group_means(learner, layer, val, lowest["channel"].tolist())
-    table = lowest.assign(**{f"mean_{group}": means[group] for group in means}).reset_index(drop=True)
+    table = lowest.reset_index(drop=True).assign(**means)
     facts = {
         "arm": str(name),
         "seed": int(trial["seed"]),
@@ -78,13 +78,17 @@ def sample_rows(split: Split) -> tuple[int, dict[int, list[int]]]:
     return chosen, rows
 
 
-def _group_means(learner: Any, layer: Any, split: Split, channels: list[int]) -> dict[int, np.ndarray]:
-    """By group the mean of each channel's map over the group's first images of validation."""
+def _group_means(learner: Learner, layer: PrunableLayer, split: Split, channels: list[int]) -> dict[str, np.ndarray]:
+    """``mean_<group>`` of each channel's map over the group's first images, ``error_<group>``: its standard error."""
     group = split.attributes[:, 0]
-    means = {}
+    means: dict[str, np.ndarray] = {}
     for code in sorted(set(group.tolist())):
         rows = (group == code).nonzero().flatten()[:JUDGED]
-        means[int(code)] = maps_of(learner, layer, batch_of(split, rows))[:, channels].mean(dim=(0, 2, 3)).numpy()
+        each = (
+            maps_of(learner, layer, batch_of(split, rows))[:, channels].mean(dim=(2, 3)).numpy()
+        )  # (images, channels)
+        means[f"mean_{code}"] = each.mean(axis=0)
+        means[f"error_{code}"] = each.std(axis=0, ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.nan * each[0]
     return means
 
 
@@ -114,9 +118,9 @@ def _draw(
     grid[0, 0].set_title("image", fontsize=SMALL + 1)
     for place, row in enumerate(table.to_dict("records"), 1):
         grid[0, place].set_title(f"channel {row['channel']:.0f}\nscore {row['score']:.3f}", fontsize=SMALL + 1)
-        told = "\n".join(f"{attribute} {code}: {row[f'mean_{code}']:+.2f}" for code in rows_of)
-        grid[-1, place].set_xlabel(f"mean, {told}" if len(rows_of) == 1 else told, fontsize=SMALL)
-    grid[-1, 0].set_xlabel("means over\nthe group", fontsize=SMALL)
+        told = [f"{code}: {row[f'mean_{code}']:+.2f} ± {row[f'error_{code}']:.2f}" for code in rows_of]
+        grid[-1, place].set_xlabel("\n".join(told), fontsize=SMALL)
+    grid[-1, 0].set_xlabel(f"mean ± error\nby {cut(attribute, 14)}", fontsize=SMALL)
     caption = sentences(
         [
             f"Feature maps (convolution's output, before norm and activation) of the {len(table)} channels of "
@@ -124,7 +128,8 @@ def _draw(
             f"{cut(facts['arm'], 60)}; a low score says that the channel separates the groups",
             f"Validation split: the first images of class {facts['class']} in each group of {attribute}",
             "Dark is low and light is high, on one scale for each channel",
-            f"Below: the channel's mean over the first images of each group, at most {JUDGED}, of all classes; "
+            f"Below: the channel's mean over the first images of each group, at most {JUDGED}, of all classes, ± its "
+            "standard error over these images; "
             "four images show what a channel sees, they prove nothing about the groups",
         ]
     )

@@ -29,7 +29,7 @@ from scp_ray.report.figures.style import (
 )
 from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
 
-MOST_BARS, MOST_NAMED = 30, 6
+MOST_BARS, MOST_NAMED, MOST_BASES = 30, 6, 3
 
 
 def trade_off(sweep: Sweep, *, published: pd.DataFrame | None = None) -> Drawn:
@@ -125,14 +125,15 @@ def _arms(axes: Axes, table: pd.DataFrame) -> None:
     for name, axis in (("f1", "xerr"), ("eodd", "yerr")):
         bars = {axis: barred[f"{name}_high"] - barred[name]}
         errorbars(axes, barred["f1"], barred["eodd"], linestyle="", ecolor="#A9A9A9", elinewidth=0.6, zorder=1, **bars)
-    for label, own, colour, marker in (
-        ("arm", table[~table["front"]], GREY, "o"),
-        ("arm on the front", front, BLUE, "s"),
+    crowded = len(table) > MOST_BARS
+    for label, own, colour, marker, size in (
+        ("arm", table[~table["front"]], "#8C8C8C" if crowded else GREY, "o", 2.2 if crowded else 4),
+        ("arm on the front", front, BLUE, "s", 4),
     ):
         if len(own):
-            axes.plot(own["f1"], own["eodd"], marker, color=colour, ms=4, label=label, zorder=3)
+            axes.plot(own["f1"], own["eodd"], marker, color=colour, ms=size, mew=0.6, label=label, zorder=3)
             inside = own[own["within"]]
-            axes.plot(inside["f1"], inside["eodd"], marker, color=colour, ms=4, markerfacecolor=GROUND, zorder=3)
+            axes.plot(inside["f1"], inside["eodd"], marker, color=colour, ms=size, mew=0.6, mfc=GROUND, zorder=3)
     bent = table[table["knee"]]
     if len(bent):
         axes.plot(bent["f1"], bent["eodd"], "D", color=VERMILION, ms=6, markeredgecolor="black", label="knee", zorder=4)
@@ -147,7 +148,7 @@ def _start(axes: Axes, bases: pd.DataFrame) -> None:
         bars = {axis: bases[f"{name}_high"] - bases[name]}
         errorbars(axes, bases["f1"], bases["eodd"], linestyle="", ecolor="#A9A9A9", elinewidth=0.6, zorder=1, **bars)
     axes.plot(bases["f1"], bases["eodd"], "*", color="black", ms=8, label="before pruning", zorder=3)
-    if len(bases) > 1:
+    if 1 < len(bases) <= MOST_BASES:
         for row in bases.to_dict("records"):
             axes.annotate(
                 str(row["method"]), (row["f1"], row["eodd"]), xytext=(5, 3), textcoords="offset points", fontsize=SMALL
@@ -156,15 +157,16 @@ def _start(axes: Axes, bases: pd.DataFrame) -> None:
 
 def _caption(sweep: Sweep, table: pd.DataFrame, bases: pd.DataFrame, published: pd.DataFrame | None) -> str:
     front = table[table["front"]].sort_values("f1")
-    shown = [f"{number} {cut(str(arm), 48)}" for number, arm in enumerate(front["arm"][:MOST_NAMED], 1)]
+    shown = [f"{number} {cut(str(arm), 60)}" for number, arm in enumerate(front["arm"][:MOST_NAMED], 1)]
     parts = [
         told_of(sweep, table["arm"], selected=True),
-        f"{len(table)} arms at their selected rounds; bars: {INTERVAL}"
-        + ("" if len(table) <= MOST_BARS else ", of the front alone"),
+        f"{len(table)} arms at their selected rounds; bars"
+        + ("" if len(table) <= MOST_BARS else " (of the front alone)")
+        + f": {INTERVAL}",
         f"the front is the best of {len(table)} tried, by the same numbers that it is drawn from, so it looks better "
         f"than it is: {'; '.join(shown)}" + (f" and {len(front) - MOST_NAMED} more" if len(front) > MOST_NAMED else ""),
-        f"star: mean of the {int(bases['seeds'].sum())} base models"
-        + (" by method" if len(bases) > 1 else "")
+        f"star: mean of the base models ({int(bases['seeds'].sum())} in all)"
+        + (f" of each of {len(bases)} methods" if len(bases) > 1 else "")
         + f"; shaded: their noise floor of Eodd, {FLOOR}"
         if bases["floor_low"].notna().any()
         else "star: base models; no noise floor: the ledger has no evidence",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from scp_ray.ledger import Sweep
-from scp_ray.report.figures.words import value_text
+from scp_ray.report.figures.words import listed, value_text
 
 ABSENT = "-"
 
@@ -38,6 +39,21 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
     paths = list(dict.fromkeys(path for arm in arms for path in arm["settings"]))
     rows = {arm["label"]: [_text(_value(arm, path)) for path in paths] for arm in arms}
     return pd.DataFrame.from_dict(rows, orient="index", columns=paths)
+
+
+def short_names(sweep: Sweep, arms: Iterable[str]) -> tuple[dict[str, str], str]:
+    """By arm what tells it from the others of these, and what they all share; whole labels where nothing does."""
+    table = settings_table(sweep).loc[list(arms)]
+    differs = [path for path in table.columns if table[path].nunique() > 1]
+    shared = [path for path in table.columns if path not in differs]
+    names = {str(arm): _written(row, differs) for arm, row in table.iterrows()}
+    if len(set(names.values())) < len(names) or not differs:
+        return {name: name for name in names}, ""
+    return names, _written(table.iloc[0], shared)
+
+
+def _written(row: pd.Series, paths: list[str]) -> str:
+    return listed(f"{path}={row[path]}" for path in paths)
 
 
 def _value(arm: dict[str, Any], path: str) -> Any:

@@ -42,8 +42,8 @@ def listed(values: Iterable[object]) -> str:
 
 
 def cut(text: str, letters: int) -> str:
-    """At most this many letters; what was longer ends in dots."""
-    return text if len(text) <= letters else f"{text[: letters - 3]}..."
+    """At most this many letters; what was longer ends in an ellipsis."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def layer_text(row: Mapping[Any, Any] | pd.Series) -> str:

@@ -1,0 +1,395 @@
+"""What each figure draws, against the numbers that figured_sweep.py and three_arms.py write down."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import figured_sweep
+import numpy as np
+import pandas as pd
+import pytest
+import three_arms
+from figured_sweep import ARMS, BASE_EODD, BASE_F1, EODD, F1, label
+from matplotlib.collections import PolyCollection
+from planted_sweep import CLASSES, Images
+from scipy.stats import binomtest
+from scipy.stats import t as student
+
+from scp_ray.ledger import Sweep, load_sweep
+from scp_ray.ledger.evidence import fill_evidence
+from scp_ray.report.figures.all import all_figures
+from scp_ray.report.figures.channel_atlas import channel_atlas
+from scp_ray.report.figures.channel_scores import channel_scores
+from scp_ray.report.figures.class_rates import class_rates
+from scp_ray.report.figures.drawn import NotDrawnError
+from scp_ray.report.figures.fate_by_axis import fate_by_axis
+from scp_ray.report.figures.heat_map import heat_map
+from scp_ray.report.figures.rows import seed_mean_interval
+from scp_ray.report.figures.trade_off import trade_off
+from scp_ray.report.figures.varying import axes_of
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    return load_sweep(figured_sweep.make(tmp_path_factory.mktemp("figured") / "sweep"))
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Three arms with predictions."""
+    sweep = load_sweep(three_arms.make(tmp_path_factory.mktemp("answered") / "sweep"))
+    fill_evidence(sweep)
+    return sweep
+
+
+def by_label(axes) -> dict:
+    return dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+
+
+def texts(axes) -> set[str]:
+    return {text.get_text() for text in axes.texts}
+
+
+# -- the interval of a mean over seeds --------------------------------------------------------------------------------
+
+
+def test_an_interval_of_three_seeds_alone_is_students():
+    mean, low, high = seed_mean_interval([0.49, 0.50, 0.51], [math.nan] * 3)
+    assert mean == pytest.approx(0.5)
+    # t(0.975, 2) = 4.302653 of every table; s = 0.01
+    assert high - mean == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-6)
+    assert mean - low == pytest.approx(high - mean)
+
+
+def test_an_interval_of_one_seed_is_the_images_share():
+    assert seed_mean_interval([0.5], [0.02]) == pytest.approx((0.5, 0.5 - 1.959964 * 0.02, 0.5 + 1.959964 * 0.02))
+
+
+def test_an_interval_adds_both_shares():
+    # seeds: 0.0001 / 3; images: (0.01 + 0.03) / 2 squared; Satterthwaite: V^2 / (Vs^2 / 2)
+    seeds, images = 0.0001 / 3, 0.02**2
+    freedom = (seeds + images) ** 2 / (seeds**2 / 2)
+    half = student.ppf(0.975, freedom) * math.sqrt(seeds + images)
+    _, low, high = seed_mean_interval([0.49, 0.50, 0.51], [0.01, 0.02, 0.03])
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half))
+    assert half > 1.959964 * math.sqrt(seeds + images)
+
+
+def test_an_interval_of_nothing_known_is_none():
+    assert np.isnan(seed_mean_interval([0.5], [math.nan])[1:]).all()
+    assert np.isnan(seed_mean_interval([0.5, math.nan], [0.1, 0.1])).all()
+
+
+# -- FATE by an axis --------------------------------------------------------------------------------------------------
+
+
+def test_the_axes_are_what_varies(sweep):
+    assert [(axis.path, axis.values) for axis in axes_of(sweep)] == [("pr_c", ("0.1", "0.2")), ("layer", ("-2", "-1"))]
+
+
+def test_fate_by_pr_c_has_a_panel_per_layer_and_a_line_per_ratio(sweep):
+    drawn = fate_by_axis(sweep, "pr_c")
+    assert drawn.name == "fate-by-pr_c"
+    panels = {axes.get_title(loc="left"): axes for axes in drawn.figure.axes}
+    assert set(panels) == {"layer=-1", "layer=-2"}
+    for (pr_c, layer), f1, eodd in zip(ARMS, F1, EODD, strict=True):
+        line = by_label(panels[f"layer={layer}"])[str(pr_c)]
+        # mean over seeds of F1 / base F1 - Eodd / base Eodd: the seeds' offsets cancel out
+        half = ((f1 + BASE_F1) / 2 / BASE_F1) - ((eodd + BASE_EODD) / 2 / BASE_EODD)
+        assert line.get_ydata() == pytest.approx([0, half, f1 / BASE_F1 - eodd / BASE_EODD])
+        assert np.round(line.get_xdata()).tolist() == [0, 1, 2]
+
+
+def test_fate_by_pr_c_draws_the_floor_of_each_line(sweep):
+    drawn = fate_by_axis(sweep, "pr_c")
+    bands = {axes.get_title(loc="left"): [b for b in axes.collections if isinstance(b, PolyCollection)]
+             for axes in drawn.figure.axes}  # fmt: skip
+    assert {title: len(found) for title, found in bands.items()} == {"layer=-1": 2, "layer=-2": 2}
+    # the first arm after two rounds: 0.50 / 0.5 - 0.085 / 0.2 and - 0.02 / 0.2
+    heights = bands["layer=-1"][0].get_paths()[0].vertices[:, 1]
+    assert np.isclose(heights, 1 - 0.425).any()
+    assert np.isclose(heights, 1 - 0.1).any()
+    assert "noise floor" in drawn.caption
+
+
+def test_a_gap_within_its_floor_is_marked_by_an_open_marker(sweep):
+    table = fate_by_axis(sweep, "layer").data
+    within = table[table["within"]]
+    # Eodd of the third arm is 0.08 after two rounds, its floor reaches 0.1; all others lie above theirs
+    assert within[["panel", "line", "round"]].to_numpy().tolist() == [["pr_c=0.1", "-2", 2]]
+    drawn = fate_by_axis(sweep, "layer")
+    panel = next(axes for axes in drawn.figure.axes if axes.get_title(loc="left") == "pr_c=0.1")
+    hollow = [line for line in panel.lines if line.get_markerfacecolor() == "#FFFFFF" and len(line.get_xdata())]
+    assert [np.round(line.get_xdata()).tolist() for line in hollow] == [[2]]
+
+
+def test_seeds_and_their_spread_are_drawn(sweep):
+    row = fate_by_axis(sweep, "pr_c").data.iloc[2]
+    seeds = [(0.5 + 0.01 * s) / 0.5 - (0.14 + 0.005 * s) / 0.2 for s in (-1, 0, 1)]
+    assert (row["seeds"], row["fate_mean"]) == (3, pytest.approx(np.mean(seeds)))
+    assert row["fate_std"] == pytest.approx(np.std(seeds, ddof=1))
+
+
+def test_what_else_varies_is_averaged_where_panels_would_be_many(sweep, monkeypatch):
+    monkeypatch.setattr("scp_ray.report.figures.fate_by_axis.MOST_PANELS", 1)
+    drawn = fate_by_axis(sweep, "pr_c")
+    assert len(drawn.figure.axes) == 1
+    last = drawn.data[(drawn.data["line"] == "0.2") & (drawn.data["round"] == 2)]
+    expected = np.mean([F1[a] / BASE_F1 - EODD[a] / BASE_EODD for a in (1, 3)])
+    assert last["fate_mean"].tolist() == pytest.approx([expected])
+    assert "over layer, which also vary" in drawn.caption
+
+
+def test_an_axis_that_does_not_vary_is_refused(sweep):
+    with pytest.raises(NotDrawnError, match=r"criterion does not vary; what does: pr_c, layer"):
+        fate_by_axis(sweep, "criterion")
+
+
+def test_more_lines_than_can_be_read_are_refused(sweep, monkeypatch):
+    monkeypatch.setattr("scp_ray.report.figures.fate_by_axis.MOST_LINES", 1)
+    with pytest.raises(NotDrawnError, match=r"pr_c takes 2 values; lines of more than 1 cannot be read"):
+        fate_by_axis(sweep, "pr_c")
+
+
+# -- the trade-off plane ----------------------------------------------------------------------------------------------
+
+
+def test_the_plane_has_front_and_knee(sweep):
+    drawn = trade_off(sweep)
+    arms = drawn.data[drawn.data["kind"] == "arm"].set_index("arm")
+    assert arms["f1"].tolist() == pytest.approx(list(F1))
+    assert arms["eodd"].tolist() == pytest.approx(list(EODD))
+    # the first arm has less F1 and a larger gap than the second; the others trade one for the other
+    assert arms["front"].tolist() == [False, True, True, True]
+    # between the ends (0.60, 0.12) and (0.56, 0.08) the fourth lies at (0.5, 0.25) of 0 best .. 1 worst: 0.75 < 1
+    assert arms["knee"].tolist() == [False, False, False, True]
+    marks = by_label(drawn.figure.axes[0])
+    assert marks["knee"].get_xydata().tolist() == [pytest.approx([0.58, 0.09])]
+    assert marks["before pruning"].get_xydata().tolist() == [pytest.approx([BASE_F1, BASE_EODD])]
+    assert marks["arm on the front"].get_xdata() == pytest.approx([0.56, 0.58, 0.60])
+
+
+def test_the_planes_intervals_and_floor_come_from_the_evidence(sweep):
+    drawn = trade_off(sweep)
+    row = drawn.data.iloc[0]
+    seeds, images = figured_sweep.F1_APART**2 / 3, figured_sweep.F1_ERROR**2
+    half = student.ppf(0.975, (seeds + images) ** 2 / (seeds**2 / 2)) * math.sqrt(seeds + images)
+    assert (row["f1_low"], row["f1_high"]) == pytest.approx((F1[0] - half, F1[0] + half))
+    floor = by_label(drawn.figure.axes[0])["base's noise floor"]
+    assert (floor.get_y(), floor.get_y() + floor.get_height()) == pytest.approx((0.02, 0.085))
+    assert drawn.data["within"].tolist()[:4] == [False, False, True, False]
+
+
+def test_published_points_are_lettered_and_said_to_be_of_other_images(sweep):
+    published = pd.DataFrame(
+        {"method": ["VGG-11", "nothing", "SCP"], "f1": [0.51, 0.5, 0.53], "eodd": [0.182, None, 0.139]}
+    )
+    drawn = trade_off(sweep, published=published)
+    points = by_label(drawn.figure.axes[0])["published"]
+    assert points.get_xydata().tolist() == [[0.51, 0.182], [0.53, 0.139]]
+    assert {"a", "b"} <= texts(drawn.figure.axes[0])
+    assert "of its own test images" in drawn.caption
+    assert "a VGG-11, b SCP" in drawn.caption
+
+
+# -- the heat map -----------------------------------------------------------------------------------------------------
+
+
+def test_the_heat_map_writes_its_numbers(sweep):
+    drawn = heat_map(sweep)
+    fate, f1, eodd = drawn.figure.axes
+    assert [axes.get_title(loc="left") for axes in (fate, f1, eodd)] == ["FATE of Eodd", "F1", "Eodd"]
+    assert [tick.get_text() for tick in fate.get_yticklabels()] == ["0.1", "0.2"]
+    assert [tick.get_text() for tick in f1.get_xticklabels()] == ["-2", "-1"]
+    cells = {text.get_position(): text.get_text().splitlines()[0] for text in f1.texts}
+    assert cells == {(1, 0): "0.500", (1, 1): "0.600", (0, 0): "0.560", (0, 1): "0.580"}
+    cells = {text.get_position(): text.get_text() for text in eodd.texts}
+    assert {place: text.splitlines()[0] for place, text in cells.items()} == {
+        (1, 0): "0.140", (1, 1): "0.120", (0, 0): "≈0.080", (0, 1): "0.090",
+    }  # fmt: skip
+    # 1.02 / 0.5 and so on: 0.58 / 0.5 - 0.09 / 0.2 = 0.71, its seeds 0.005 apart
+    assert {text.get_position(): text.get_text() for text in fate.texts}[0, 1] == "0.71\n± 0.01"
+
+
+def test_cells_say_where_the_base_itself_is_within_its_floor(tmp_path):
+    drawn = heat_map(load_sweep(figured_sweep.make(tmp_path / "sweep", floor=(0.15, 0.05, 0.25))))
+    assert all(text.startswith("*") for text in texts(drawn.figure.axes[0]))
+    assert "FATE divides by noise" in drawn.caption
+
+
+def test_letters_in_cells_can_be_read(sweep):
+    """WCAG 2: 4.5 to 1 at least between the letters and the cell's own colour, as matplotlib has rendered it."""
+    drawn = heat_map(sweep)
+    for axes in drawn.figure.axes:
+        image = axes.images[0]
+        for text in axes.texts:
+            x, y = text.get_position()
+            cell = image.to_rgba(image.get_array())[y, x][:3]
+            linear = np.where(cell <= 0.04045, cell / 12.92, ((cell + 0.055) / 1.055) ** 2.4)
+            luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+            letters = 1.0 if text.get_color() == "white" else 0.0
+            bright, dark = max(letters, luminance), min(letters, luminance)
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5
+
+
+# -- classes and groups -----------------------------------------------------------------------------------------------
+
+
+def test_recalls_are_counted_over_seeds_and_images(answered):
+    drawn = class_rates(answered, "pr_c=0.2, layer=-1")
+    images = Images()
+    said = [images.answers(three_arms.ACCURACY["pr_c=0.2, layer=-1"], 200 + seed) for seed in three_arms.SEEDS]
+    begun = [images.answers(three_arms.BASE, seed) for seed in three_arms.SEEDS]
+    table = drawn.data.set_index(["side", "class", "group"])
+    for side, answers in (("before pruning", begun), ("after", said)):
+        for code, group in itertools.product(range(CLASSES), (0, 1)):
+            cell = (images.label == code) & (images.group == group)
+            row = table.loc[(side, code, group)]
+            hits = [int((answer[cell] == code).sum()) for answer in answers]
+            assert row["support"] == cell.sum()
+            assert row["tpr"] == pytest.approx(np.mean(hits) / cell.sum())
+            if len(set(hits)) == 1:
+                known = binomtest(hits[0], int(cell.sum())).proportion_ci(method="wilson")
+                assert (row["low"], row["high"]) == pytest.approx((known.low, known.high))
+    before, after = drawn.figure.axes
+    assert [tick.get_text() for tick in before.get_yticklabels()].count("class 0") == 1
+    assert set(by_label(after)) == {"tone 0", "tone 1"}
+    assert {f"{((images.label == 0) & (images.group == 0)).sum()}"} <= texts(before)
+
+
+def test_the_best_arm_is_shown_and_said_to_be_chosen(answered):
+    drawn = class_rates(answered)
+    assert "The arm pr_c=0.2, layer=-1, the best of 3 arms by mean FATE" in drawn.caption
+
+
+def test_only_the_largest_classes_are_drawn(answered, monkeypatch):
+    monkeypatch.setattr("scp_ray.report.figures.class_rates.MOST_CLASSES", 2)
+    drawn = class_rates(answered)
+    assert len(drawn.figure.axes[0].get_yticks()) == 2
+    assert "The 2 largest of 3 classes are drawn" in drawn.caption
+    assert drawn.data["class"].nunique() == 3
+
+
+# -- channels ---------------------------------------------------------------------------------------------------------
+
+
+def test_channel_scores_before_and_after_with_the_pruned_marked(sweep):
+    drawn = channel_scores(sweep)
+    first = drawn.data[drawn.data["seed"] == 0]
+    states = {stage: dict(zip(rows["channel"], rows["state"], strict=True)) for stage, rows in first.groupby("stage")}
+    kept = {channel: "kept" for channel in (2, 4, 5, 7)}
+    assert states[0] == kept | {0: "pruned next", 3: "pruned next", 6: "pruned later", 1: "pruned later"}
+    assert states[1] == kept | {0: "gone", 3: "gone", 6: "pruned next", 1: "pruned next"}
+    before, after = drawn.figure.axes
+    # by score: channels 0, 3, 6, 1, 4, 7, 2, 5
+    assert by_label(before)["pruned next"].get_xydata().tolist() == [[1, 0.0], [2, pytest.approx(0.1)]]
+    assert by_label(before)["pruned later"].get_xydata() == pytest.approx(np.array([[3, 0.2], [4, 0.3]]))
+    assert by_label(after)["pruned next"].get_xydata() == pytest.approx(np.array([[1, 0.2], [2, 0.3]]))
+    assert by_label(after)["kept"].get_ydata() == pytest.approx([0.4, 0.5, 0.6, 0.7])
+    assert after.get_title(loc="left") == "after 1 round"
+    assert "2 pruned before, not shown" in texts(after)
+    assert "after 1 of 2 rounds" in drawn.caption
+
+
+def test_the_scores_of_a_seed_lie_within_the_range_of_all(sweep):
+    before = channel_scores(sweep).figure.axes[0]
+    band = by_label(before)["range over seeds"].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((0.0, 0.7))
+
+
+def test_pruned_sets_overlap_as_counted_by_hand(sweep):
+    drawn = channel_atlas(sweep)
+    pairs = drawn.data[drawn.data["what"] == "overlap"]
+    own = pairs[(pairs["kind"] == "between seeds of an arm") & (pairs["arm"] == label(0))]
+    # seeds 0, 1, 2 have pruned {0, 1, 3, 6}, {1, 2, 4, 7}, {0, 2, 3, 5}
+    assert own["jaccard"].tolist() == pytest.approx([1 / 7, 2 / 6, 1 / 7])
+    between = pairs[pairs["kind"] == "between arms of a seed"]
+    assert between["jaccard"].tolist() == [1.0] * 6  # two arms of each of two layers have the same sets: three seeds
+    sets = [set(each) for each in itertools.combinations(range(8), 4)]
+    chance = np.mean([len(sets[0] & other) / len(sets[0] | other) for other in sets])
+    assert pairs["chance"].unique().tolist() == pytest.approx([chance])
+    summary = drawn.figure.axes[2]
+    assert by_label(summary)["chance: mean"].get_xdata() == pytest.approx([chance] * 5)
+    assert summary.get_yticklabels()[0].get_text() == f"seeds of {label(0)} (3 pairs)"
+    assert summary.get_yticklabels()[4].get_text() == "between arms of a seed (6 pairs)"
+
+
+def test_strips_show_the_round_that_each_channel_went_in(sweep):
+    drawn = channel_atlas(sweep)
+    strips = drawn.figure.axes[0]
+    assert strips.get_title(loc="left") == "layer 8 (module conv8), 8 channels"
+    matrix = strips.images[0].get_array()
+    assert matrix.shape == (6, 8)  # two arms, three seeds
+    assert matrix.filled(0)[0].tolist() == [1, 2, 0, 1, 0, 0, 2, 0]
+    assert matrix.filled(0)[1].tolist() == [0, 1, 2, 0, 1, 0, 0, 2]
+
+
+def test_the_atlas_says_which_arms_it_leaves_out(sweep, monkeypatch):
+    monkeypatch.setattr("scp_ray.report.figures.channel_atlas.MOST_ARMS", 1)
+    drawn = channel_atlas(sweep)
+    # the third arm: 0.56 / 0.5 - 0.08 / 0.2 = 0.72 is the highest FATE
+    assert set(drawn.data["arm"].dropna()) == {label(2)}
+    assert "the 1 arms with the highest mean FATE of 4 that pruned" in drawn.caption
+
+
+# -- all of them ------------------------------------------------------------------------------------------------------
+
+
+def test_all_figures_names_what_it_could_not_draw(sweep, tmp_path: Path):
+    drawn, reasons = all_figures(sweep)
+    assert [each.name for each in drawn] == [
+        "trade-off", "fate-by-pr_c", "fate-by-layer", "heat-map", "channel-scores", "channel-atlas"
+    ]  # fmt: skip
+    assert [reason.partition(":")[0] for reason in reasons] == ["class-rates", "sensitive-maps"]
+    assert "the predictions of trial a2s0 are gone" in reasons[0]
+    bare = load_sweep(figured_sweep.make(tmp_path / "sweep", evidence=False, channels=False))
+    drawn, reasons = all_figures(bare, maps=False)
+    assert [each.name for each in drawn] == ["trade-off", "fate-by-pr_c", "fate-by-layer", "heat-map"]
+    assert all("the ledger has no evidence" in each.caption for each in drawn)
+    assert [reason.partition(":")[0] for reason in reasons] == ["class-rates", "channel-scores", "channel-atlas"]
+
+
+def test_every_caption_says_of_which_images_seeds_and_rounds(sweep):
+    drawn, _ = all_figures(sweep)
+    for each in drawn:
+        assert "n = 120 images; seeds 0, 1, 2; selection rule: round:2" in each.caption, each.name
+
+
+def test_nothing_recorded_is_a_reason_not_an_error(tmp_path):
+    root = figured_sweep.make(tmp_path / "sweep")
+    for path in [*(root / "rounds").iterdir(), *(root / "evidence").iterdir()]:
+        path.unlink()
+    drawn, reasons = all_figures(load_sweep(root))
+    assert drawn == []
+    assert all("no round has been recorded yet" in reason for reason in reasons)
+    assert len(reasons) == 8
+
+
+def test_one_arm_and_one_seed_are_drawn_without_spread(tmp_path):
+    drawn, reasons = all_figures(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(1,), seeds=(2,))), maps=False)
+    assert [each.name for each in drawn] == ["trade-off", "fate-by-arm", "channel-scores", "channel-atlas"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["heat-map", "class-rates"]
+    curve = drawn[1].data
+    assert curve["fate_std"].isna().all()
+    assert curve["fate_mean"].iloc[-1] == pytest.approx(0.61 / 0.5 - 0.125 / 0.2)
+    assert "No two sets of one layer to compare" in drawn[3].caption
+    for each in drawn:
+        each.figure.draw_without_rendering()  # with warnings as errors
+
+
+def test_one_axis_needs_no_panels(tmp_path):
+    drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(0, 1))), "pr_c")
+    assert len(drawn.figure.axes) == 1
+    assert drawn.data["line"].unique().tolist() == ["0.1", "0.2"]
+
+
+def test_a_trial_that_two_arms_share_is_no_agreement_of_arms(tmp_path):
+    root = figured_sweep.make(tmp_path / "sweep", arms=(0, 1))
+    definition = json.loads((root / "sweep.json").read_text())
+    definition["arms"][1]["trials"] = definition["arms"][0]["trials"]
+    (root / "sweep.json").write_text(json.dumps(definition))
+    pairs = channel_atlas(load_sweep(root)).data.query("what == 'overlap'")
+    assert set(pairs["kind"]) == {"between seeds of an arm"}
