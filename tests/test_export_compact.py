@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,3 +200,19 @@ def test_a_compact_architecture_is_built_again_from_its_description() -> None:
     again.learner.load_state_dict(classifier.learner.state_dict())
     assert torch.equal(again(images(32)), classifier(images(32)))
     assert set(counts) == {"network.layer3.0.conv1", "network.layer3.0.bn1", "network.layer3.0.conv2"}
+
+
+@pytest.mark.parametrize("kind", ["torch-export", "onnx"])
+@pytest.mark.parametrize("name", ["fair-adabn", "domain-indep", "me-fairprune"])
+def test_methods_that_answer_in_their_own_way_as_files(name: str, kind: str, tmp_path: Path) -> None:
+    """A group as second input, heads that decide together, exits: in a batch of another size than the example's."""
+    from scp_ray.export.formats import format_named
+
+    learner = build(architecture_of(config(name), 3, 2)).eval()
+    mask_(learner, -1, [2, 9, 40])
+    small, _ = compacted(learner, 64)
+    image, group = images(64, 5), torch.tensor([0, 1, 1, 0, 1])
+    form, inputs = format_named(kind), small.inputs(image, group)
+    form.write(small, tmp_path / form.file, tuple(part[:2] for part in inputs))
+    found = form.read(tmp_path / form.file, {})(*inputs)
+    torch.testing.assert_close(found.detach(), answers(learner, image, group), atol=1e-5, rtol=1e-5)

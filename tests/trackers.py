@@ -76,8 +76,12 @@ def content(database: Path, name: str, *, circumstances: bool = True) -> dict[st
             "parent": parent and ids[parent].startswith(name),
             "status": status,
             "params": dict(params[run]),
-            # the sweep's id holds its name and the moment it began
-            "tags": {k: v for k, v in tags[run] if k.startswith("scp_ray.") and not v.startswith(f"{name}-")},
+            # the sweep's id holds its name and the moment it began; files are what `track` alone brings
+            "tags": {
+                k: v
+                for k, v in tags[run]
+                if k.startswith("scp_ray.") and not v.startswith(f"{name}-") and k != "scp_ray.artifacts"
+            },
             "metrics": sorted(p for p in metrics[run] if circumstances or not p[0].startswith("circumstances/")),
         }
     return shown

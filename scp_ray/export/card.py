@@ -79,8 +79,9 @@ def _title(chosen: Chosen, data: FairnessData) -> str:
     row = chosen.row
     return (
         f"# {_name(chosen)}\n\n"
-        f"A {row['backbone']} that names one of {data.num_classes} classes of {data.name}, trained by {row['method']} "
-        f"and pruned for fairness between the groups of {data.attribute_names[0]} by SCP (sensitive channel pruning): "
+        f"A network ({row['backbone']}) that names one of {data.num_classes} classes of {data.name}, trained by "
+        f"{row['method']} and pruned for fairness between the groups of {data.attribute_names[0]} by SCP (sensitive "
+        "channel pruning): "
         f"{_pruned(chosen)}."
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ def attach(
     new = _put_files(client, run_id, tags, attached.files)
     for model in attached.models:
         if not _is_logged(client, experiment, model):
-            with _speaking_to(uri):
+            with _speaking_to(uri), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of MLflow's and torch's own insides, nothing that a person can change
                 _log_model(client, experiment, run_id, model)
     return new
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +149,10 @@ def test_a_server_that_takes_no_files_is_named_and_told_later(
     run = parent_of(client, "no-files")
     assert "scp_ray.artifacts" not in run.data.tags
     assert len(client.search_runs([run.info.experiment_id], "tags.`scp_ray.kind` = 'trial'")) == 2
-    track(sweep, server.uri, monkeypatch)
+    # a new process: MLflow keeps the way to the files of a run that it has talked of
+    command = [sys.executable, "-m", "scp_ray.cli.main", "track", str(sweep.root)]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": server.uri}
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
     assert downloaded(client, run, "report/index.html", tmp_path / "a") == PAGE
     assert len(client.search_logged_models([run.info.experiment_id])) == 1
 
