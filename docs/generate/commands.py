@@ -14,9 +14,8 @@ Made from the commands' own parsers when the site is built; `scp-ray COMMAND --h
 
 Exit codes: 0 done; 1 some trials failed; 2 the request is wrong; 3 the machine or cluster cannot run it; 4 another
 driver holds the sweep; 70 a fault of scp_ray's own; 75 stopped by a signal, run again to go on. With `--json` a command
-prints one JSON object on stdout; everything else goes to stderr. What a search space may hold is in
-[your own data](own-data.md), [searching a space](search.md) and the
-[spaces that come along](questions.md#which-spaces-come-along).
+prints one JSON object on stdout; everything else goes to stderr. [Search spaces](spaces.md) says
+what a space may hold.
 """
 
 
