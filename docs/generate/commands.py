@@ -122,7 +122,7 @@ def _prose(text: str) -> str:
     return "\n\n".join(re.sub(r"\s+", " ", paragraph).replace("<", "&lt;") for paragraph in paragraphs)
 
 
-def _wrapped(usage: str, width: int = 96) -> list[str]:
+def _wrapped(usage: str, width: int = 80) -> list[str]:
     """Broken between arguments, never within one."""
     lines, words = [""], re.findall(r"\[[^]]*\]\S*|--\S+ [^\s[]+|\S+", usage)
     for word in words:

@@ -27,8 +27,8 @@ OPENING = """# Search spaces
 A search space is a YAML file: one trial, the axes it is varied along, the seeds that replicate every arm. This page is
 made from the classes that read it: these are all the fields there are, what is allowed, and what they are unless given.
 
-- Any path below `trial` can be an axis of `grid`: `grid: {fine_tune.lr: [0.01, 0.001], layer: [-1, -2]}`. The product of
-  all axes is run. What is no product is listed under `arms`, each a mapping of such paths, with a `label` if you like.
+- Any path below `trial` can be an axis of `grid`: `grid: {fine_tune.lr: [0.01, 0.001], layer: [-1, -2]}`. The product
+  of all axes is run. What is no product is listed under `arms`, each a mapping of such paths, perhaps with a `label`.
 - A plug-in is a name, or a mapping of its name and options: `criterion: {name: snnl, temperature: 1.0}`.
 - `profiles` holds named blocks of overrides, chosen by `--profile`. Their keys, and those of `--set`, are paths from
   the top of the file: `trial.dataset.root`.
