@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-gpu soak lint format clean
+.PHONY: help demo test test-slow test-gpu soak docs lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,6 +33,9 @@ test-gpu: $(READY)  ## the tests that need a GPU
 
 soak: $(READY)  ## half an hour of killed trials, scorers and nodes; then the ledger is compared with what was asked
 	$(BIN)/python -m benchmarks.soak
+
+docs: $(READY)  ## the site of docs/ in site/; `.venv/bin/mkdocs serve` shows it on this machine alone
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
@@ -27,7 +29,7 @@ class Block(NamedTuple):
 def blocks(page: str) -> list[Block]:
     """All of a page, in order; ``page`` is relative to the repository."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.findall(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', text, flags=re.DOTALL | re.MULTILINE)
+    found = re.findall(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', text, flags=re.DOTALL | re.MULTILINE)
     assert text.count("\n```") + text.startswith("```") == 2 * len(found), f"a block of {page} is not of this form"
     return [Block(*parts) for parts in found]
 
@@ -81,3 +83,12 @@ class Reader:
         )
         assert done.returncode == 0, f"{words[-1]}\nended with {done.returncode}:\n{done.stdout}"
         return done.stdout
+
+
+def generator(name: str) -> ModuleType:
+    """A module of docs/generate, which lies in no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / "generate" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

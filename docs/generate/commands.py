@@ -14,9 +14,8 @@ Made from the commands' own parsers when the site is built; `scp-ray COMMAND --h
 
 Exit codes: 0 done; 1 some trials failed; 2 the request is wrong; 3 the machine or cluster cannot run it; 4 another
 driver holds the sweep; 70 a fault of scp_ray's own; 75 stopped by a signal, run again to go on. With `--json` a command
-prints one JSON object on stdout; everything else goes to stderr. What a search space may hold is in
-[your own data](own-data.md), [searching a space](search.md) and the
-[spaces that come along](questions.md#which-spaces-come-along).
+prints one JSON object on stdout; everything else goes to stderr. [Search spaces](spaces.md) says
+what a space may hold.
 """
 
 
@@ -123,7 +122,7 @@ def _prose(text: str) -> str:
     return "\n\n".join(re.sub(r"\s+", " ", paragraph).replace("<", "&lt;") for paragraph in paragraphs)
 
 
-def _wrapped(usage: str, width: int = 96) -> list[str]:
+def _wrapped(usage: str, width: int = 80) -> list[str]:
     """Broken between arguments, never within one."""
     lines, words = [""], re.findall(r"\[[^]]*\]\S*|--\S+ [^\s[]+|\S+", usage)
     for word in words:

@@ -1,4 +1,4 @@
-"""What mkdocs asks while it builds the site: the generated page, and links that leave docs/."""
+"""What mkdocs asks while it builds the site: the generated pages, and links that leave docs/."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 from commands import commands_page
 from mkdocs.structure.files import File, Files
+from spaces import spaces_page
 
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the command reference, which lies in no file of its own."""
-    files.append(File.generated(config, "commands.md", content=commands_page()))
+    """Add the pages that lie in no file of their own."""
+    for name, content in {"commands.md": commands_page(), "spaces.md": spaces_page()}.items():
+        files.append(File.generated(config, name, content=content))
     return files
 
 
