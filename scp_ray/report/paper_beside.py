@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from scp_ray.ledger import Sweep
 from scp_ray.report.paper_entries import Entry
 from scp_ray.report.published import GAPS, TABLES, Printed, printed
@@ -54,6 +56,16 @@ def groups_of(sweep: Sweep) -> tuple[tuple[str, str], tuple[int, int]]:
     attributes = {_attribute(config) for config in configs}
     word = attributes.pop() if len(attributes) == 1 else "group"
     return (f"{word} 0", f"{word} 1"), (0, 1)
+
+
+def published_points(dataset: str) -> pd.DataFrame:
+    """What the paper prints of every method on this data set (``dataset_of``): method, f1, eodd; of the test split.
+
+    A method that several tables print with the same figures is one row.
+    """
+    rows = [row for row in printed() if TABLES[row.table].dataset == dataset]
+    found = [{"method": row.method, "f1": float(row.f1), "eodd": float(row.gap["eodd"])} for row in rows]
+    return pd.DataFrame(found, columns=["method", "f1", "eodd"]).drop_duplicates(ignore_index=True)
 
 
 def _paper_name(config: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Sweep
+from scp_ray.report.recorded import Recorded
 
 _MEASURES = {"f1": "val_f1", "eodd": "val_eodd", "fate": "val_fate_eodd_base"}
 _EVIDENCE = ("eodd_floor", "eodd_floor_low", "eodd_floor_high", "eodd_excess", "fate_floor_low", "fate_floor_high")
@@ -27,6 +28,11 @@ def fate_table(sweep: Sweep) -> pd.DataFrame:
     """
     if not len(sweep.rounds):
         raise LedgerError(f"{sweep.ledger.root} has no rounds yet. See scp-ray status {sweep.ledger.root}")
+    return table_of_arms(sweep)
+
+
+def table_of_arms(sweep: Recorded) -> pd.DataFrame:
+    """``fate_table`` of rounds that there are, from wherever they were read."""
     rows = with_floors(_rounds_of_arms(sweep), sweep.evidence)
     groups = rows.groupby(["arm", "round"], sort=False)
     table = groups.size().rename("seeds").to_frame()
@@ -59,13 +65,13 @@ def with_floors(rows: pd.DataFrame, evidence: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def fate_points(sweep: Sweep) -> pd.DataFrame:
+def fate_points(sweep: Recorded) -> pd.DataFrame:
     """A row per arm, seed and round: columns arm, round, fate."""
     rows = _rounds_of_arms(sweep)
     return rows.rename(columns={_MEASURES["fate"]: "fate"})[["arm", "round", "fate"]]
 
 
-def _rounds_of_arms(sweep: Sweep) -> pd.DataFrame:
+def _rounds_of_arms(sweep: Recorded) -> pd.DataFrame:
     """A row per arm, seed and round that the arm asked for: a trial that arms share may have more."""
     rows = sweep.trials[["arm", "trial_id", "rounds_asked"]].merge(sweep.rounds, on="trial_id")
     return rows[rows["round"] <= rows["rounds_asked"]]
@@ -108,7 +114,7 @@ def notes(table: pd.DataFrame) -> list[str]:
     return said
 
 
-def caption(sweep: Sweep, *, bands: bool = False) -> str:
+def caption(sweep: Recorded, *, bands: bool = False) -> str:
     """What a reader has to know to read the figure; ``bands``: whether noise floors are drawn."""
     images = sorted({int(n) for n in sweep.rounds["val_n"]})
     seeds = sorted({int(seed) for seed in sweep.trials["seed"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Callable
@@ -79,6 +80,23 @@ class TrackedSweep:
         """
         by_trial = dict(list(self.rounds.groupby("trial_id"))) if len(self.rounds) else {}
         return pd.DataFrame([_trial(run, by_trial.get(_tag(run, "id"))) for run in self._runs])
+
+    @cached_property
+    def arms(self) -> list[dict[str, Any]]:
+        """label, settings and config of each arm that has a run, as far as the runs say: without its data's options.
+
+        An arm all of whose trials are another arm's too has no run of its own, and is not here.
+        """
+        by_label = {_tag(run, "arm"): run for run in reversed(self._runs)}
+        if "" in by_label:
+            raise TrackingError(
+                f"{redacted(self.uri)}: runs of {self.name!r} do not say which arm they are of: they were told by an "
+                "older scp-ray. Tell them again with scp-ray track DIR."
+            )
+        return [
+            {"label": label, "settings": json.loads(_tag(run, "settings") or "{}"), "config": _config(run)}
+            for label, run in reversed(by_label.items())
+        ]
 
     def __getattr__(self, name: str) -> NoReturn:
         if name not in _LEDGER_ALONE:
@@ -184,6 +202,28 @@ def _trial(run: Run, rounds: pd.DataFrame | None) -> dict[str, Any]:
     selected = select_round(_tag(run, "select"), fates, stop_reasons(standings, rule))
     done = int(rounds["round"].max())
     return row | {"rounds_asked": asked, "status": status, "rounds_done": done, "selected_round": selected}
+
+
+def _config(run: Run) -> dict[str, Any]:
+    """The arm's configuration, put together again from parameters such as criterion.name."""
+    told = {name.removeprefix("scp_ray."): value for name, value in run.data.tags.items()}
+    told = {name: value for name, value in told.items() if name in ("rounds", "select") or name.startswith("stop.")}
+    config: dict[str, Any] = {}
+    for path, text in (dict(run.data.params) | told).items():
+        *names, last = path.split(".")
+        inner = config
+        for name in names:
+            inner = inner.setdefault(name, {})
+        inner[last] = _value(text)
+    return config
+
+
+def _value(text: str) -> Any:
+    """What was written as a parameter: MLflow keeps text alone."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _named(value: Any) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import ParamSpec
 
 import matplotlib
 import pandas as pd
@@ -16,6 +18,8 @@ from scp_ray.places import AnyPath
 from scp_ray.report.figures.style import GROUND, captioned
 
 DOTS = 300  # per inch, of a PNG
+P = ParamSpec("P")
+ON_SCREEN = 125  # pixels for an inch of it in a notebook
 
 
 class NotDrawnError(ScpError):
@@ -31,6 +35,29 @@ class Drawn:
     caption: str
     figure: Figure  # without the caption
     data: pd.DataFrame  # the numbers drawn
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """A notebook shows the figure with its caption, at a size that its small letters can be read at."""
+        picture = picture_of(self, "png", caption=True)
+        return picture, {"width": round(ON_SCREEN * float(self.figure.get_size_inches()[0]))}
+
+
+@dataclass(frozen=True)
+class Undrawn:
+    """In the place of a figure: why there is none."""
+
+    why: str
+
+    def __repr__(self) -> str:
+        return f"Not drawn: {self.why}"
+
+
+def drawn_or_why(draw: Callable[P, Drawn], *arguments: P.args, **named: P.kwargs) -> Drawn | Undrawn:
+    """The figure that ``draw`` makes of these arguments, else what it says of why it cannot."""
+    try:
+        return draw(*arguments, **named)
+    except ScpError as error:
+        return Undrawn(str(error))
 
 
 def save_drawn(drawn: Drawn, folder: AnyPath) -> list[AnyPath]:

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from scp_ray.ledger import Sweep
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import FATE, rounds_of_arms
 from scp_ray.report.figures.style import (
@@ -27,18 +26,21 @@ from scp_ray.report.figures.style import (
 )
 from scp_ray.report.figures.varying import Axis, axes_of, settings_table
 from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
+from scp_ray.report.recorded import Recorded, Tracked, no_evidence, recorded
 
 MOST_LINES, MOST_PANELS = 12, 4
 TITLES = {"pr_c": "FATE by pruning ratio (Fig. 2a)", "layer": "FATE by layer (Fig. 2b)"}
 LOW, HIGH = "fate_floor_low", "fate_floor_high"
 
 
-def fate_by_axis(sweep: Sweep, axis: str) -> Drawn:
+def fate_by_axis(sweep: Recorded | Tracked, axis: str) -> Drawn:
     """One line per value of the setting ``axis``, a path below trial.
 
     What else the arms differ in is drawn as panels where that makes at most four, else averaged, and the caption says
     so. Raises NotDrawnError where the setting takes one value only, or more than can be told apart.
+    A sweep from MLflow alone has no noise floors.
     """
+    sweep = recorded(sweep)
     axes = axes_of(sweep) or [_arms(sweep)]
     found = next((known for known in axes if known.path == axis), None)
     if found is None:
@@ -67,16 +69,16 @@ def curves_by_line(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table.rename(columns={"val_eodd": "eodd_mean"}).reset_index(), seeds
 
 
-def every_axis(sweep: Sweep) -> list[str]:
+def every_axis(sweep: Recorded | Tracked) -> list[str]:
     """The paths of the settings that vary; where none does, "arm"."""
-    return [axis.path for axis in axes_of(sweep)] or ["arm"]
+    return [axis.path for axis in axes_of(recorded(sweep))] or ["arm"]
 
 
-def _arms(sweep: Sweep) -> Axis:
+def _arms(sweep: Recorded) -> Axis:
     return Axis("arm", tuple(str(arm["label"]) for arm in sweep.definition["arms"]))
 
 
-def _placed(sweep: Sweep, axis: Axis, others: list[Axis]) -> tuple[pd.DataFrame, str]:
+def _placed(sweep: Recorded, axis: Axis, others: list[Axis]) -> tuple[pd.DataFrame, str]:
     """Rounds with their panel and line, and the names of what is averaged."""
     settings = settings_table(sweep)
     rows = rounds_of_arms(sweep)
@@ -91,7 +93,7 @@ def _placed(sweep: Sweep, axis: Axis, others: list[Axis]) -> tuple[pd.DataFrame,
 
 
 @styled
-def _draw(sweep: Sweep, axis: Axis, rows: pd.DataFrame, averaged: str) -> Drawn:
+def _draw(sweep: Recorded, axis: Axis, rows: pd.DataFrame, averaged: str) -> Drawn:
     table, seeds = curves_by_line(rows)
     panels = list(dict.fromkeys(rows.sort_values("arm")["panel"]))
     wide = len(panels) > 1
@@ -146,7 +148,7 @@ def _lines(table: pd.DataFrame, axis: Axis) -> Iterator[tuple[str, pd.DataFrame]
             yield value, own
 
 
-def _caption(sweep: Sweep, axis: Axis, rows: pd.DataFrame, table: pd.DataFrame, averaged: str) -> str:
+def _caption(sweep: Recorded, axis: Axis, rows: pd.DataFrame, table: pd.DataFrame, averaged: str) -> str:
     parts = [
         told_of(sweep, rows["arm"].unique(), selected=False),
         f"FATE of Eodd against each trial's own round 0 (higher is better) by {axis.path}; lines: means over seeds"
@@ -157,7 +159,7 @@ def _caption(sweep: Sweep, axis: Axis, rows: pd.DataFrame, table: pd.DataFrame, 
         whose = "each line's" if len(axis.values) <= MOST_BANDS else "all lines' mean"
         parts += [f"shaded: {whose} noise floor, {FLOOR}", "open markers: mean Eodd within its noise floor"]
     else:
-        parts.append("no noise floor: the ledger has no evidence")
+        parts.append(f"no noise floor: {no_evidence(sweep)}")
     undefined = int(rows[FATE].isna().sum())
     if undefined:
         parts.append(f"FATE is undefined in {undefined} of {len(rows)} rounds (the base's gap is 0)")

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from scp_ray.ledger import Sweep
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import FATE, INTERVAL, seed_mean_interval, selected_rows
 from scp_ray.report.figures.style import DOUBLE, GROUND, SINGLE, SMALL, is_dark, new_figure, styled
 from scp_ray.report.figures.varying import Axis, axes_of, settings_table
 from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
+from scp_ray.report.recorded import Recorded, Tracked, no_evidence, recorded
 
 MOST_CELLS = 14  # a side
 WITHIN = "\u2248"  # about equal: not to be told from the floor
@@ -26,12 +26,14 @@ PANELS = (
 )
 
 
-def heat_map(sweep: Sweep, first: str | None = None, second: str | None = None) -> Drawn:
+def heat_map(sweep: Recorded | Tracked, first: str | None = None, second: str | None = None) -> Drawn:
     """Over the settings ``first`` (down) and ``second`` (across), by default the two with the most values.
 
     What else varies is averaged, and the caption says so. Raises NotDrawnError where fewer than two settings vary, or
     one takes more values than cells can be read of.
+    A sweep from MLflow alone has no noise floors, and intervals of the spread between seeds alone.
     """
+    sweep = recorded(sweep)
     axes = axes_of(sweep)
     if first is None or second is None:
         fitting = [axis for axis in axes if len(axis.values) <= MOST_CELLS]
@@ -74,7 +76,9 @@ def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @styled
-def _draw(sweep: Sweep, down: Axis, across: Axis, rows: pd.DataFrame, table: pd.DataFrame, others: list[str]) -> Drawn:
+def _draw(
+    sweep: Recorded, down: Axis, across: Axis, rows: pd.DataFrame, table: pd.DataFrame, others: list[str]
+) -> Drawn:
     beside = len(across.values) <= 5
     tall, wide = 0.45 * len(down.values) + 0.9, min(DOUBLE, max(SINGLE, 0.52 * len(across.values) + 1.0))
     figure = new_figure(DOUBLE, tall) if beside else new_figure(wide, 3 * tall)
@@ -148,7 +152,9 @@ def _cell(row: Mapping[Any, Any], metric: str) -> str:
     return f"{mark}{row[metric]:.{digits}f}" + (f"\n± {half:.{digits}f}" if half == half else "")
 
 
-def _caption(sweep: Sweep, down: Axis, across: Axis, rows: pd.DataFrame, table: pd.DataFrame, others: list[str]) -> str:
+def _caption(
+    sweep: Recorded, down: Axis, across: Axis, rows: pd.DataFrame, table: pd.DataFrame, others: list[str]
+) -> str:
     seeds = sorted(set(table["seeds"]))
     return sentences(
         [
@@ -161,7 +167,9 @@ def _caption(sweep: Sweep, down: Axis, across: Axis, rows: pd.DataFrame, table: 
             "*: the base's Eodd lies within its floor in some seed, so FATE divides by noise"
             if table["base_within"].any()
             else "",
-            "No noise floor: the ledger has no evidence" if rows["eodd_floor_high_base"].isna().all() else "",
+            f"No noise floor, and of the images nothing in the intervals: {no_evidence(sweep)}"
+            if rows["eodd_floor_high_base"].isna().all()
+            else "",
             "Colours: lighter is better of F1 and Eodd; of FATE purple is above 0, orange below; they "
             "span at least the middle interval, so that what lies within it looks alike",
         ]

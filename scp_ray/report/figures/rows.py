@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from scp_ray.ledger import Sweep
 from scp_ray.report.figures.drawn import NotDrawnError
+from scp_ray.report.recorded import Recorded
 from scp_ray.report.tables import with_floors
 
 FATE = "val_fate_eodd_base"
 LEVEL = 0.95
 
 
-def rounds_of_arms(sweep: Sweep) -> pd.DataFrame:
+def rounds_of_arms(sweep: Recorded) -> pd.DataFrame:
     """A row per arm, seed and round that the arm asked for, with the floors of its Eodd (``tables.with_floors``).
 
     Raises NotDrawnError where no round has been recorded yet.
@@ -29,7 +29,7 @@ def rounds_of_arms(sweep: Sweep) -> pd.DataFrame:
     return rows[rows["round"] <= rows["rounds_asked"]].reset_index(drop=True)
 
 
-def selected_rows(sweep: Sweep) -> pd.DataFrame:
+def selected_rows(sweep: Recorded) -> pd.DataFrame:
     """Of these the round that speaks for each trial, with the standard errors ``f1_error`` and ``eodd_error``."""
     rows = rounds_of_arms(sweep)
     rows = rows[rows["round"] == rows["selected_round"]].reset_index(drop=True)

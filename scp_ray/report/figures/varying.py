@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from scp_ray.ledger import Sweep
 from scp_ray.report.figures.words import listed, value_text
+from scp_ray.report.recorded import Recorded
 
 ABSENT = "-"
 
@@ -22,7 +22,7 @@ class Axis:
     values: tuple[str, ...]
 
 
-def axes_of(sweep: Sweep) -> list[Axis]:
+def axes_of(sweep: Recorded) -> list[Axis]:
     """Every setting that takes more than one value among the arms, in the space's order."""
     table = settings_table(sweep)
     raw = {path: [_value(arm, path) for arm in sweep.definition["arms"]] for path in table.columns}
@@ -30,7 +30,7 @@ def axes_of(sweep: Sweep) -> list[Axis]:
     return [axis for axis in axes if len(axis.values) > 1]
 
 
-def settings_table(sweep: Sweep) -> pd.DataFrame:
+def settings_table(sweep: Recorded) -> pd.DataFrame:
     """A row per arm (its label is the index) and a column per setting, as texts; an arm without it shows what it has.
 
     A setting that does not count for an arm, such as an option of another method, is ABSENT.
@@ -41,7 +41,7 @@ def settings_table(sweep: Sweep) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=paths)
 
 
-def short_names(sweep: Sweep, arms: Iterable[str]) -> tuple[dict[str, str], str]:
+def short_names(sweep: Recorded, arms: Iterable[str]) -> tuple[dict[str, str], str]:
     """By arm what tells it from the others of these, and what they all share; whole labels where nothing does."""
     table = settings_table(sweep).loc[list(arms)]
     differs = [path for path in table.columns if table[path].nunique() > 1]

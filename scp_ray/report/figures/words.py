@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from scp_ray.config.arms import arm_label
-from scp_ray.ledger import Sweep
+from scp_ray.report.recorded import Recorded
 
 FLOOR = "what the same errors would show were the model fair: groups permuted inside each class, 95 of 100 cases"
 
 
-def told_of(sweep: Sweep, arms: Iterable[str], *, selected: bool) -> str:
+def told_of(sweep: Recorded, arms: Iterable[str], *, selected: bool) -> str:
     """ "Validation split, n = 400 images; seeds 0, 1; selection rule: best_val_fate"; ``selected``: of such rounds."""
     arms = set(arms)
     trials = sweep.trials[sweep.trials["arm"].isin(arms)]
