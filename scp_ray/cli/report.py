@@ -49,9 +49,8 @@ def run(options: argparse.Namespace) -> int:
     files, lines = files + found.pop("files"), found.pop("lines")
     written = write_report(sweep, found.get("test"))
     if options.json:
-        told = {"page": str(written.page), "files": [str(path) for path in files + written.files]}
-        told |= {"missing": written.missing, "search": found}
-        print_json({"table": table.to_dict("records")} | told)
+        content = {"table": table.to_dict("records"), "page": str(written.page), "missing": written.missing}
+        print_json(content | {"files": [str(path) for path in files + written.files], "search": found})
         return 0
     print(format_table(table))
     print("", *(textwrap.fill(note, 118) for note in notes(table)), "", below, "", sep="\n")

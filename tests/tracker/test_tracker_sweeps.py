@@ -54,16 +54,19 @@ def track(sweep: Ledger, uri: str) -> None:
     assert told.returncode == 0, told.stderr
 
 
-def run_sweep(out: Path, uri: str, during: Callable[[Path], None] = lambda root: None) -> tuple[str, str]:
+def run_sweep(
+    out: Path, uri: str, during: Callable[[Path], None] = lambda root: None, name: str = "miniature"
+) -> tuple[str, str]:
     """A sweep of the command line, on a Ray of its own; returns its stdout and stderr."""
     space = out / "space.yaml"
     out.mkdir(exist_ok=True)
     space.write_text(yaml.safe_dump(SWEEP))
     command = [sys.executable, "-m", "scp_ray.cli.main", "sweep", str(space), "--out", str(out), "--json"]
+    command += ["--set", f"name={name}"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     sweep = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        during(out / "miniature")
+        during(out / name)
         told, said = sweep.communicate(timeout=400)
     finally:
         sweep.kill()
@@ -120,13 +123,13 @@ def test_a_sweep_with_a_faulty_server(
             ballast.write_bytes(bytes(left.f_bavail * left.f_frsize))
 
     try:
-        _, said = run_sweep(tmp_path / "out", proxy.uri, fail)
+        _, said = run_sweep(tmp_path / "out", proxy.uri, fail, name="faulty")
         if fault == "none":
             assert "MLflow" not in said
         else:
             assert said.count("Fill it: scp-ray track") == 1
             assert said.count("warning: MLflow") <= 1
-        root = tmp_path / "out" / "miniature"
+        root = tmp_path / "out" / "faulty"
         same_ledgers(ledger.root, root)
         ballast.unlink(missing_ok=True)
         if fault == "killed":
@@ -134,7 +137,7 @@ def test_a_sweep_with_a_faulty_server(
         mortal.signal(signal.SIGCONT)
         if fault != "none":
             track(Ledger(root), mortal.uri)
-        assert content(mortal.database, "miniature", circumstances=False) == _without_circumstances(undisturbed)
+        assert content(mortal.database, "faulty", circumstances=False) == _without_circumstances(undisturbed)
     finally:
         proxy.close()
         mortal.kill()
