@@ -114,6 +114,7 @@ def test_arms_are_listed_with_the_best_first(page: Page):
 
 def test_trials_are_listed_at_their_selected_round(page: Page):
     rows = {row[0]: row for row in page.cells("trials")}
+    assert len(page.cells("trials")) == 9
     assert set(rows) == {f"t{arm}s{seed}" for arm in range(3) for seed in SEEDS}
     at = page.heads("trials").index("F1")
     assert rows["t1s0"][at] == pytest.approx(numbers_by_hand(REPAIRED)["f1"][0], rel=1e-5)
@@ -198,6 +199,9 @@ def test_a_sweep_that_runs_says_so_and_how_far_it_is(planted: Path, tmp_path: Pa
     assert f"Still running when this page was made: process {os.getpid()} on {socket.gethostname()}" in said
     assert "8 done, 1 waiting; rounds: 8 of 9" in said
     assert "Best trade-off so far: pr_c=0.1, layer=-1" in said  # the repaired arm is not whole
+    (root / "driver.json").unlink()
+    said = Page(page_html(load_sweep(root))).sections["answer"]
+    assert "Not finished, and no driver is at work." in said and "Best trade-off so far" in said
 
 
 def test_a_sweep_without_a_round_is_a_page_of_what_is_known(tmp_path: Path):

@@ -389,3 +389,11 @@ def test_many_arms_are_found_by_name_and_a_hostile_one_stays_text(chromium: Any,
     assert shown.page.locator("[data-table=arms] tbody tr").count() == 5
     assert shown.page.title() == "many: report" and shown.said == []
     shown.context.close()
+
+
+def test_a_command_is_copied(chromium: Any, planted: Path):
+    shown = Opened(chromium, planted, permissions=["clipboard-read", "clipboard-write"])
+    shown.page.locator("#failures .copy").click()
+    wait_for(lambda: shown.page.locator("#failures .copy").inner_text() == "Copied")
+    assert shown.page.evaluate("navigator.clipboard.readText()") == "scp-ray sweep x --again"
+    shown.context.close()

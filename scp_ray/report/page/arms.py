@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -115,14 +116,15 @@ def _above(rows: pd.DataFrame, gap: str) -> pd.Series:
     return found
 
 
-def _standing(table: pd.DataFrame, result: SearchResult | None) -> dict[str, pd.Series]:
+def _standing(table: pd.DataFrame, result: SearchResult | None) -> dict[str, Any]:
     """Which arms are whole, keep the search's constraints, stand on the front, are its knee."""
-    found = {}
-    known = None if result is None else result.configurations.set_index("arm")
-    for name in ("feasible", "front", "knee"):
-        marked = set() if known is None else set(known.index[known[name]])
-        found[name] = table["arm"].isin(marked)
-    found["whole"] = (table["done"] == table["asked"]) & (table["seeds"] == table["asked"])
+    whole = (table["done"] == table["asked"]) & (table["seeds"] == table["asked"])
+    found: dict[str, Any] = {"whole": whole, "feasible": True, "front": False, "knee": False}
+    if result is not None:
+        known = result.configurations
+        found |= {name: table["arm"].isin(known.loc[known[name], "arm"]) for name in ("front", "knee")}
+        # an arm that is not among them has an undefined objective, which breaks no constraint
+        found["feasible"] = ~table["arm"].isin(known.loc[~known["feasible"], "arm"])
     return found
 
 

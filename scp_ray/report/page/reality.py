@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from scp_ray.errors import LedgerError
+from scp_ray.errors import ConfigError, LedgerError
 from scp_ray.ledger import Sweep
 from scp_ray.report.arms import BASE
 from scp_ray.report.compare import Comparison, Line, compare
@@ -38,7 +38,7 @@ def reality_of(sweep: Sweep, best: dict[str, Any], yardstick: Yardstick) -> Real
         return Reality(UNKNOWN, f"{_intervals(best, yardstick)}{floor} {why}", asked)
     try:
         found = compare(sweep, arm, BASE)
-    except LedgerError as error:
+    except (ConfigError, LedgerError) as error:  # nothing to pair, predictions that are gone, an arm named "base"
         return Reality(UNKNOWN, f"There is no paired comparison: {error} {_intervals(best, yardstick)}{floor}")
     return Reality(_verdict(found), f"{_differences(found)} {floor}", asked, found)
 

@@ -6,7 +6,7 @@ let openedBy = null;
 const gapOf = (name) => (DATA.gaps || []).find((gap) => gap.name === name);
 
 function smallTable(caption, heads, rows) {
-  const cells = (row) => row.cells.map((cell, at) => el("td", { class: heads[at].text ? "text" : "number" }, cell));
+  const cells = (row) => row.cells.map((cell, at) => el("td", { class: heads[at].wide ? "arm" : heads[at].text ? "text" : "number" }, cell));
   return el("div", { class: "table" }, el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
     el("table", {},
       el("caption", {}, el("span", {}, caption)),
@@ -39,7 +39,7 @@ function measures(row, gap, baseline) {
 }
 
 function trialButton(place) {
-  return el("button", { type: "button", class: "link id", onclick: () => openTrial(place, false) }, DATA.ids[DATA.trials.trial[place]]);
+  return el("button", { type: "button", class: "link id", onclick: () => openTrial(place) }, DATA.ids[DATA.trials.trial[place]]);
 }
 
 function openArm(arm, round = null) {
@@ -72,7 +72,7 @@ function curveMeasures(at, gap, baseline) {
     fixed(of(`${gap.name}_floor_mean`)), signed(of(fate)), fixed(of(`${fate}_std`))];
 }
 
-function openTrial(place, fresh = true) {
+function openTrial(place) {
   const { gap, baseline } = chosen();
   const { trial, seed, base_id: base, status, rounds_done: done, rounds_asked: asked, selected, arm } = DATA.trials;
   const id = DATA.ids[trial[place]];
@@ -86,9 +86,9 @@ function openTrial(place, fresh = true) {
     facts([["arm", toArm], ["seed", fixed(seed[place], 0)], ["status", status[place]], ["rounds", `${done[place]} of ${asked[place]}`],
       ["selected round", fixed(selected[place], 0)], ["base model", base[place]], ["record", `rounds/${id}.parquet`], ...Object.entries(DATA.arms.settings[arm[place]])]),
     rows.length ? smallTable("Validation; the selected round is marked. A stop that is only recorded did not end the trial.",
-      [{ title: "round" }, ...HEADS(gap), { title: "seconds" }, { title: "would stop", text: true }], rows) : el("p", {}, "No round is done."),
+      [{ title: "round" }, ...HEADS(gap), { title: "seconds" }, { title: "would stop", text: true, wide: true }], rows) : el("p", {}, "No round is done."),
     ...failureOf([id, base[place]]),
-  ], fresh);
+  ]);
 }
 
 function openNamed(kind, name) {
@@ -96,7 +96,7 @@ function openNamed(kind, name) {
   else openTrial(DATA.trials.trial.indexOf(DATA.ids.indexOf(name)));
 }
 
-function show(title, parts, fresh = true) {
+function show(title, parts) {
   const panel = byId("detail");
   if (panel.hidden) openedBy = document.activeElement;
   byId("detail-title").textContent = title;

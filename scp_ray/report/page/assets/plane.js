@@ -78,7 +78,8 @@ function drawPlane() {
   const intervals = points[`${second.name}_low`].some(known);
   byId("plane-note").textContent = `${several(all.length, "arm")} with all of their seeds, each the mean over seeds at the round that ${DATA.select} chose; ${DATA.images}. ` +
     (intervals ? "Bars: 95 % t intervals, seed variance pooled over arms" + (all.length > 60 ? " (of the front alone; hover tells the others). " : ". ") : "No intervals: no arm has a second seed. ") +
-    "The front is the best by the same numbers that it is drawn from: its values are optimistic. A click opens the trials of a point.";
+    (objectives.length > 2 ? `The front is of ${objectives.map(({ title }) => title).join(", ")} together; the first two are drawn. ` : "") +
+    "The front is the best by the same numbers that it is drawn from: its values are optimistic. A click on a point opens its trials.";
 }
 
 function startPlane() {

@@ -28,16 +28,16 @@ function faint(colour, alpha) {
 
 function layoutBase() {
   const { page, text, quiet, line, grid } = colours();
-  const axis = { gridcolor: grid, linecolor: line, zerolinecolor: quiet, zerolinewidth: 1, tickcolor: line, automargin: true };
+  const axis = { gridcolor: grid, linecolor: line, zerolinecolor: quiet, zerolinewidth: 1, tickcolor: line };
   return {
     paper_bgcolor: page,
     plot_bgcolor: page,
     font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", size: 13, color: text },
-    margin: { l: 64, r: 12, t: 12, b: 52 },
+    margin: { l: 72, r: 12, t: 12, b: 56 },
     hovermode: "closest",
     hoverlabel: { bgcolor: page, bordercolor: quiet, font: { color: text, size: 13 }, align: "left" },
     xaxis: { ...axis },
-    yaxis: { ...axis },
+    yaxis: { ...axis, automargin: true },
   };
 }
 
