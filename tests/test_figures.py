@@ -214,6 +214,12 @@ def test_the_heat_map_writes_its_numbers(sweep):
     assert {text.get_position(): text.get_text() for text in fate.texts}[0, 1] == "0.71\n± 0.01"
 
 
+def test_cells_are_held_against_the_bases_floor_not_their_own(tmp_path):
+    # the third arm's Eodd of 0.08 lies within its own floor, up to 0.1, and above the base's, up to 0.07
+    drawn = heat_map(load_sweep(figured_sweep.make(tmp_path / "sweep", floor=(0.04, 0.02, 0.07))))
+    assert not drawn.data["within"].any()
+
+
 def test_cells_say_where_the_base_itself_is_within_its_floor(tmp_path):
     drawn = heat_map(load_sweep(figured_sweep.make(tmp_path / "sweep", floor=(0.15, 0.05, 0.25))))
     assert all(text.startswith("*") for text in texts(drawn.figure.axes[0]))
@@ -348,7 +354,9 @@ def test_all_figures_names_what_it_could_not_draw(sweep, tmp_path: Path):
     bare = load_sweep(figured_sweep.make(tmp_path / "sweep", evidence=False, channels=False))
     drawn, reasons = all_figures(bare, maps=False)
     assert [each.name for each in drawn] == ["trade-off", "fate-by-pr_c", "fate-by-layer", "heat-map"]
-    assert all("the ledger has no evidence" in each.caption for each in drawn)
+    for each in drawn:
+        assert "the ledger has no evidence" in each.caption
+        each.figure.draw_without_rendering()  # with warnings as errors
     assert [reason.partition(":")[0] for reason in reasons] == ["class-rates", "channel-scores", "channel-atlas"]
 
 

@@ -88,6 +88,7 @@ def test_maps_are_those_of_the_layer_for_the_drawn_images(ledger):
         assert np.allclose(pictures[7 * at], val.image[row].permute(1, 2, 0) / 255)
         for place in range(6):
             assert np.allclose(pictures[7 * at + place + 1], maps[row, place], atol=1e-5)
+    assert "n = 48 images; seed 0; selection rule: round:1" in drawn.caption
     assert "the 6 channels of layer 3 (module 6) with the lowest scores" in drawn.caption
 
 

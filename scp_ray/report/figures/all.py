@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
@@ -27,12 +28,12 @@ def all_figures(
         published: columns method, f1, eodd: points of the trade-off plane that others have published.
         maps: also ``sensitive_maps``, the only one that loads the data set and a model.
     """
-    wanted: list[tuple[str, Callable[[], Drawn]]] = [("trade-off", lambda: trade_off(sweep, published=published))]
-    for axis in every_axis(sweep):
-        wanted.append((f"FATE by {axis}", lambda axis=axis: fate_by_axis(sweep, axis)))  # type: ignore[misc]
-    rest = [heat_map, class_rates, channel_scores, channel_atlas, *([sensitive_maps] if maps else [])]
-    for draw in rest:
-        wanted.append((draw.__name__.replace("_", "-"), lambda draw=draw: draw(sweep)))  # type: ignore[misc]
+    wanted: list[tuple[str, Callable[[], Drawn]]] = [("trade-off", partial(trade_off, sweep, published=published))]
+    wanted += [(f"FATE by {axis}", partial(fate_by_axis, sweep, axis)) for axis in every_axis(sweep)]
+    wanted += [("heat-map", partial(heat_map, sweep)), ("class-rates", partial(class_rates, sweep))]
+    wanted += [("channel-scores", partial(channel_scores, sweep)), ("channel-atlas", partial(channel_atlas, sweep))]
+    if maps:
+        wanted.append(("sensitive-maps", partial(sensitive_maps, sweep)))
     drawn, reasons = [], []
     for name, make in wanted:
         try:

@@ -126,7 +126,7 @@ def _caption(sweep: Sweep, arm: str, trials: pd.DataFrame, table: pd.DataFrame, 
             if last
             else "",
             "Rings: p ≤ 0.05 against permuted groups, uncorrected" if (table["p"] <= SIGNIFICANT).any() else "",
-            "No noise floor was asked for (pick: significance tests each channel against permuted groups)"
+            "No test of single channels was asked for (pick.rule: significant, against permuted groups)"
             if table["p"].isna().all()
             else "",
             told_of(sweep, [arm], selected=True).replace(

@@ -18,7 +18,7 @@ from scp_ray.report.figures.class_rates import class_names
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import DOUBLE, SMALL, new_figure, styled
-from scp_ray.report.figures.words import cut, layer_text, sentences
+from scp_ray.report.figures.words import cut, layer_text, sentences, told_of
 
 CHANNELS, PER_GROUP, JUDGED = 6, 2, 32  # columns; images of each group drawn, and taken for the means
 
@@ -53,6 +53,7 @@ def sensitive_maps(sweep: Sweep, arm: str | None = None) -> Drawn:
         "layer": layer_text(trial),
         "class": class_names(sweep, str(name), int(trial["num_classes"]))[label],
     }
+    facts["told"] = told_of(sweep, [str(name)], selected=True)
     return _draw(batch.image.permute(0, 2, 3, 1).numpy(), maps, rows_of, table, data, facts)
 
 
@@ -126,7 +127,8 @@ def _draw(
             f"Feature maps (convolution's output, before norm and activation) of the {len(table)} channels of "
             f"{facts['layer']} with the lowest scores, in the base model (round 0) of seed {facts['seed']} of the arm "
             f"{cut(facts['arm'], 60)}; a low score says that the channel separates the groups",
-            f"Validation split: the first images of class {facts['class']} in each group of {attribute}",
+            f"Of what the arm was chosen by: {facts['told']}",
+            f"Pictures: the first validation images of class {facts['class']} in each group of {attribute}",
             "Dark is low and light is high, on one scale for each channel",
             f"Below: the channel's mean over the first images of each group, at most {JUDGED}, of all classes, ± its "
             "standard error over these images; "

@@ -99,7 +99,8 @@ def _draw(sweep: Sweep, table: pd.DataFrame, bases: pd.DataFrame, published: pd.
     figure = new_figure(SINGLE, 3.3 + 0.1 * min(int(table["front"].sum()), MOST_NAMED))
     axes = figure.add_subplot()
     low, high = bases["floor_low"].mean(), bases["floor_high"].mean()
-    axes.axhspan(low, high, color=PALE, linewidth=0, zorder=0, label="base's noise floor")
+    if low == low:
+        axes.axhspan(low, high, color=PALE, linewidth=0, zorder=0, label="base's noise floor")
     _arms(axes, table)
     _start(axes, bases)
     if published is not None:
