@@ -59,9 +59,8 @@ def described(title: str, *, marked: bool = True) -> dict[str, str]:
     for line in section(title).splitlines():
         if line.startswith("| `"):
             first, kind = line.split(" | ")[:2]
-            found |= {
-                name: kind.strip("`") for name, star in re.findall(r"`([^`]+)`(\*?)", first) if marked or not star
-            }
+            names = re.findall(r"`([^`]+)`(\*?)", first)
+            found |= {name: kind.strip("`") for name, star in names if marked or not star}
     assert found, title
     return found
 

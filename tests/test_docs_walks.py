@@ -75,5 +75,15 @@ def test_your_own_method(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_first_sweep(tmp_path: Path) -> None:
     """Eight trials, the control beside them, and the numbers read back."""
-    said = Reader(tmp_path).follow("docs/first-sweep.md")
-    assert said
+    plan, first, again, table, pairs, control, numbers = Reader(tmp_path).follow("docs/first-sweep.md")
+    assert "8 trials and 2 base models to run" in plan
+    assert "trials: 8 done; rounds: 24 of 24" in first
+    assert "Nothing to do" in again
+    assert "pr_c=0.2, layer=-4" in table
+    assert "the models before pruning" in pairs
+    assert "2 trials and 0 base models to run; 10 already done" in control
+    trials = list((tmp_path / "results" / "quickstart" / "rounds").glob("*.parquet"))
+    assert len(trials) == 8 + 2, "without pruning, ratio and layer make no other trial"
+    rounds = pd.concat(pd.read_parquet(path) for path in trials)
+    assert rounds.groupby("criterion")["seed"].count().to_dict() == {"snnl": 8 * 4, "none": 2 * 4}
+    assert "none" in numbers
