@@ -48,6 +48,11 @@ class Undrawn:
 
     why: str
 
+    @property
+    def data(self) -> pd.DataFrame:
+        """Nothing."""
+        return pd.DataFrame()
+
     def __repr__(self) -> str:
         return f"Not drawn: {self.why}"
 

@@ -67,7 +67,7 @@ def _panel(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_yticks(table["y"], [_name(row["table"], row["method"]) for row in table.to_dict("records")])
     axes.tick_params(axis="y", length=0, labelsize=SMALL)
     axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.06 * max(table["printed"].max(), one["high"]))
 
 
 def _name(table: str, method: str) -> str:
