@@ -56,9 +56,10 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = load_sweep(root)
     fill_evidence(sweep)
     table = PageTable("Table 1", "made up", pd.DataFrame({"method": ["m10", "m9"], "F1": [0.5, float("nan")]}))
+    blocks = PageTable("Blocks", "made up", pd.DataFrame({"row": range(40)}), sortable=False)
     test = TestSection(pd.DataFrame({"arm": ["a"], "test": [0.7]}), "Chosen among 3 configurations, shown 1 time.")
     return write_page(
-        sweep, root / "report", pictures=[Picture("p", "A picture", "n = 1", SVG)], tables=[table], test=test
+        sweep, root / "report", pictures=[Picture("p", "A picture", "n = 1", SVG)], tables=[table, blocks], test=test
     )
 
 
@@ -199,6 +200,11 @@ def test_a_table_sorts_by_click_and_by_enter(opened: Opened):
 def test_words_with_numbers_sort_as_people_count(opened: Opened):
     opened.page.locator("[data-table=given-0] th button", has_text="method").click()
     assert column(opened.page, "given-0", "method") == ["m9", "m10"]
+
+
+def test_rows_that_belong_together_stay_so(opened: Opened):
+    assert column(opened.page, "given-1", "row") == [str(row) for row in range(40)]
+    assert opened.page.locator("[data-table=given-1] :is(button, input)").count() == 0
 
 
 def test_a_filter_keeps_the_rows_with_all_its_words(opened: Opened):

@@ -87,7 +87,7 @@ def _table(sweep: Sweep, folder: AnyPath, split: str, written: Written) -> PageT
         written.missing.append(f"table-{split}: {error}")
         return None
     title = "In the form of the paper's tables" + ", on the test split" * (split == "test")
-    return PageTable(title, " ".join([table.caption, *table.notes]), shown(table.frame))
+    return PageTable(title, " ".join([table.caption, *table.notes]), shown(table.frame), sortable=False)
 
 
 def _test_section(test: dict[str, Any]) -> TestSection:

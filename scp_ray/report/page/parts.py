@@ -24,6 +24,7 @@ class PageTable:
     title: str
     caption: str
     frame: pd.DataFrame
+    sortable: bool = True  # False: its rows belong together in their order
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Table:
     caption: str
     columns: Sequence[Column]
     frame: pd.DataFrame
+    sortable: bool = True
 
     def data(self) -> dict[str, Any]:
         """For the script."""
@@ -43,14 +44,15 @@ class Table:
             {"title": c.title, "kind": c.kind, "digits": c.digits, "sign": c.sign, "hint": c.hint} for c in self.columns
         ]
         shown = pd.DataFrame({str(place): self.frame[c.key] for place, c in enumerate(self.columns)})
-        return {"columns": columns, "cells": list(columnar(shown).values()), "title": self.title}
+        cells = list(columnar(shown).values())
+        return {"columns": columns, "cells": cells, "title": self.title, "sortable": self.sortable}
 
     def html(self) -> str:
         """The first rows; what the script adds is marked by ``data-table``."""
         head = "".join(
             tag("th", esc(c.title), scope="col", class_=_class(c), title=c.hint or None) for c in self.columns
         )
-        rows = self.frame.head(FIRST)
+        rows = self.frame.head(FIRST) if self.sortable else self.frame
         cells = [[_cell(c, value) for value in rows[c.key].tolist()] for c in self.columns]
         body = "".join(tag("tr", "".join(row)) for row in zip(*cells, strict=True))
         more = len(self.frame) - len(rows)
@@ -143,7 +145,7 @@ def page_table(name: str, table: PageTable) -> Table:
         kind = table.frame[key].dtype.kind
         digits = 4 if kind == "f" else None
         columns.append(Column(key, str(key), "number" if kind in "iuf" else "text", digits))
-    return Table(name, table.title, table.caption, columns, table.frame)
+    return Table(name, table.title, table.caption, columns, table.frame, table.sortable)
 
 
 def _table(name: str, title: str, caption: str, columns: list[Column], frame: pd.DataFrame) -> Table:

@@ -22,7 +22,7 @@ function enhance(holder, data) {
   const total = columns.length ? columns[0].cells.length : 0;
   const all = Array.from({ length: total }, (_, row) => row);
   const texts = all.map((row) => columns.map((column) => column.cells[row]).join(" ").toLowerCase());
-  const state = { order: all, sorted: -1, down: false, words: [], from: 0, size: PAGE };
+  const state = { order: all, sorted: -1, down: false, words: [], from: 0, size: data.sortable ? PAGE : Math.max(total, 1) };
   const body = holder.querySelector("tbody");
   const heads = [...holder.querySelectorAll("thead th")];
   const box = el("input", { type: "search", autocomplete: "off" });
@@ -63,7 +63,7 @@ function enhance(holder, data) {
   }
   heads.forEach((head, at) => {
     const title = head.textContent;
-    if (title) head.replaceChildren(el("button", { type: "button", onclick: () => sort(at) }, title));
+    if (title && data.sortable) head.replaceChildren(el("button", { type: "button", onclick: () => sort(at) }, title));
   });
   box.addEventListener("input", () => {
     state.words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -72,10 +72,10 @@ function enhance(holder, data) {
   });
   back.addEventListener("click", () => { state.from -= state.size; draw(); });
   next.addEventListener("click", () => { state.from += state.size; draw(); });
-  if (total > 8) {
+  if (total > 8 && data.sortable) {
     const pager = total > PAGE ? [back, next] : [];
     holder.prepend(el("div", { class: "tools" }, el("label", {}, "Filter ", box), where, ...pager));
   }
   draw();
-  return { all(on) { state.size = on ? Math.min(total, 200) || PAGE : PAGE; draw(); } };
+  return { all(on) { if (data.sortable) state.size = on ? Math.min(total, 200) || PAGE : PAGE; draw(); } };
 }
