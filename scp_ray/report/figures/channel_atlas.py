@@ -25,7 +25,7 @@ from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, PALE, SMALL, errorbars, new_figure, styled
 from scp_ray.report.figures.varying import short_names
-from scp_ray.report.figures.words import cut, listed, sentences, told_of
+from scp_ray.report.figures.words import cut, seeds_of, sentences, told_of
 
 MOST_ARMS, MOST_SEEDS, MOST_LAYERS = 8, 5, 4
 
@@ -139,12 +139,11 @@ def _data(pruned: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: str, shared: str) -> str:
     layers = rows["layer_name"].nunique() if "layer_name" in rows else 1
-    shown = listed(f"{seed}" for seed in sorted(rows["seed"].unique()))
     return sentences(
         [
             told_of(sweep, rows["arm"].unique(), selected=True),
             "Above: a line per seed of each arm, a cell per channel, filled where it was pruned up to the selected "
-            f"round, lighter in later rounds (seeds {shown} from top to bottom)",
+            f"round, lighter in later rounds ({seeds_of(rows)}, from top to bottom)",
             f"Drawn are {left_out}" if left_out else "",
             f"All of them have {shared}" if shared else "",
             f"The first {MOST_LAYERS} of {layers} layers are drawn" if layers > MOST_LAYERS else "",
