@@ -414,6 +414,13 @@ def test_one_arm_and_one_seed_are_drawn_without_spread(tmp_path):
         each.figure.draw_without_rendering()  # with warnings as errors
 
 
+def test_the_legend_names_what_any_panel_shows(tmp_path):
+    # layer -2 has no line for 0.2, layer -1 none for 0.1
+    drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(2, 1))), "pr_c")
+    assert len(drawn.figure.axes) == 2
+    assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["0.1", "0.2"]
+
+
 def test_one_axis_needs_no_panels(tmp_path):
     drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(0, 1))), "pr_c")
     assert len(drawn.figure.axes) == 1

@@ -116,7 +116,7 @@ def _draw(sweep: Sweep, table: pd.DataFrame, bases: pd.DataFrame, published: pd.
     axes.set_ylim(*_view(heights, every["eodd_high"] - every["eodd"]))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    legend_above(figure, axes, 2)
+    legend_above(figure, 2)
     caption = _caption(sweep, table, bases, published)
     parts = [table.assign(kind="arm"), bases.rename(columns={"method": "arm"}).assign(kind="base")]
     if published is not None:
@@ -129,7 +129,8 @@ def _view(points: pd.Series, halves: pd.Series) -> tuple[float, float]:
     low, high = float(points.min()), float(points.max())
     longest = 0.0 if halves.isna().all() else float(halves.max())
     room = 1.05 * max(min(longest, 0.7 * (high - low)), 0.08 * (high - low)) or longest or 0.01
-    return low - room, high + room
+    edge = 0.03 * (high - low + room)  # nothing lies beyond 0 and 1
+    return max(low - room, -edge), min(high + room, 1 + edge)
 
 
 def _arms(axes: Axes, table: pd.DataFrame) -> None:
