@@ -98,7 +98,8 @@ def test_a_caption_takes_room_of_its_own_and_is_gone_afterwards():
 
 
 def test_saved_files(drawn, tmp_path):
-    paths = save_drawn(drawn[0], tmp_path)
+    with matplotlib.rc_context({"savefig.facecolor": "none"}):  # whatever a user's own style says
+        paths = save_drawn(drawn[0], tmp_path)
     assert [path.name for path in paths] == ["trade-off.png", "trade-off.svg", "trade-off.csv"]
     picture = Image.open(paths[0])
     assert picture.width == SINGLE * DOTS

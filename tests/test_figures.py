@@ -10,6 +10,8 @@ from pathlib import Path
 import figured_sweep
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import three_arms
 from figured_sweep import ARMS, BASE_EODD, BASE_F1, EODD, F1, label
@@ -183,6 +185,28 @@ def test_the_planes_intervals_and_floor_come_from_the_evidence(sweep):
     assert drawn.data["within"].tolist()[:4] == [False, False, True, False]
 
 
+def test_bars_that_say_nothing_do_not_squeeze_the_plane(tmp_path):
+    """Two seeds 0.2 apart in F1: the interval reaches from 0 to 1, t with about one degree of freedom."""
+    root = figured_sweep.make(tmp_path / "sweep", seeds=(0, 2), evidence=False)
+    for path in (root / "rounds").iterdir():
+        rows = pq.read_table(path).to_pandas()
+        rows["val_f1"] += 0.1 * (rows["seed"] - 1) * (rows["round"] > 0)
+        pq.write_table(pa.Table.from_pandas(rows), path)
+    drawn = trade_off(load_sweep(root))
+    arms = drawn.data[drawn.data["kind"] == "arm"]
+    assert arms["f1_low"].tolist() == [0.0] * 4
+    assert arms["f1_high"].tolist() == [1.0] * 4
+    low, high = drawn.figure.axes[0].get_xlim()
+    assert low < BASE_F1 < 0.6 < high
+    assert high - low < 0.3  # the points span 0.1
+
+
+def test_a_lone_seed_without_evidence_has_no_interval(tmp_path):
+    drawn = trade_off(load_sweep(figured_sweep.make(tmp_path / "sweep", seeds=(1,), evidence=False)))
+    assert drawn.data[["f1_low", "f1_high", "eodd_low", "eodd_high"]].isna().all(axis=None)
+    drawn.figure.draw_without_rendering()
+
+
 def test_published_points_are_lettered_and_said_to_be_of_other_images(sweep):
     published = pd.DataFrame(
         {"method": ["VGG-11", "nothing", "SCP"], "f1": [0.51, 0.5, 0.53], "eodd": [0.182, None, 0.139]}
@@ -289,6 +313,8 @@ def test_channel_scores_before_and_after_with_the_pruned_marked(sweep):
     kept = {channel: "kept" for channel in (2, 4, 5, 7)}
     assert states[0] == kept | {0: "pruned next", 3: "pruned next", 6: "pruned later", 1: "pruned later"}
     assert states[1] == kept | {0: "gone", 3: "gone", 6: "pruned next", 1: "pruned next"}
+    ranks = first[first["stage"] == 1].set_index("channel")["rank"]
+    assert ranks.dropna().to_dict() == {6: 1, 1: 2, 4: 3, 7: 4, 2: 5, 5: 6}  # what is gone has no rank
     before, after = drawn.figure.axes
     # by score: channels 0, 3, 6, 1, 4, 7, 2, 5
     assert by_label(before)["pruned next"].get_xydata().tolist() == [[1, 0.0], [2, pytest.approx(0.1)]]
@@ -386,6 +412,13 @@ def test_one_arm_and_one_seed_are_drawn_without_spread(tmp_path):
     assert "No two sets of one layer to compare" in drawn[3].caption
     for each in drawn:
         each.figure.draw_without_rendering()  # with warnings as errors
+
+
+def test_the_legend_names_what_any_panel_shows(tmp_path):
+    # layer -2 has no line for 0.2, layer -1 none for 0.1
+    drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(2, 1))), "pr_c")
+    assert len(drawn.figure.axes) == 2
+    assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["0.1", "0.2"]
 
 
 def test_one_axis_needs_no_panels(tmp_path):

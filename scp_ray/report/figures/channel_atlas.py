@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from scp_ray.ledger import Sweep
 from scp_ray.report.figures.channel_sets import (
@@ -25,7 +26,7 @@ from scp_ray.report.figures.drawn import Drawn, NotDrawnError
 from scp_ray.report.figures.rows import mean_fates, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, PALE, SMALL, errorbars, new_figure, styled
 from scp_ray.report.figures.varying import short_names
-from scp_ray.report.figures.words import cut, listed, sentences, told_of
+from scp_ray.report.figures.words import cut, seeds_of, sentences, told_of
 
 MOST_ARMS, MOST_SEEDS, MOST_LAYERS = 8, 5, 4
 
@@ -71,7 +72,7 @@ def _draw(
     keys = {layer: _keys(pruned[pruned["layer"] == layer[0]]) for layer in layers}
     strips = 0.095 * sum(map(len, keys.values())) + 0.42 * len(layers)
     summary = 0.17 * len(means) + 0.55 if len(means) else 0.0
-    figure = new_figure(DOUBLE, strips + summary + 0.35)
+    figure = new_figure(DOUBLE, strips + summary + 0.65)
     heights = [0.095 * len(keys[layer]) + 0.3 for layer in layers] + ([summary] if summary else [])
     grid = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     rounds = int(pruned["round"].max())
@@ -81,7 +82,7 @@ def _draw(
         matrix = strip(pruned[pruned["layer"] == layer[0]], keys[layer], int(layer[1]))
         _strips(axes, matrix, [(names[arm], seed) for arm, seed in keys[layer]], colours, norm)
         axes.set_title(f"{layer[0]}, {layer[1]} channels", loc="left")
-    _key(figure, grid[: len(layers)], colours, norm, rounds)
+    _key(figure, colours, norm, rounds)
     if summary:
         _overlap_panel(grid[-1], means.assign(name=means["name"].map(lambda name: names.get(name, name))))
     caption = _caption(sweep, rows, pairs, left_out, shared)
@@ -105,11 +106,11 @@ def _strips(axes: Axes, matrix: np.ndarray, keys: list[tuple[str, int]], colours
     axes.set_xlabel("channel")
 
 
-def _key(figure: Figure, grid: np.ndarray, colours: Colormap, norm: BoundaryNorm, rounds: int) -> None:
-    scalar = matplotlib.cm.ScalarMappable(norm, colours)
-    bar = figure.colorbar(scalar, ax=list(grid), fraction=0.025, pad=0.01, ticks=range(1, rounds + 1))
-    bar.set_label("pruned in round", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL, length=0)
+def _key(figure: Figure, colours: Colormap, norm: BoundaryNorm, rounds: int) -> None:
+    """Which shade is which round."""
+    patches = [Patch(color=colours(norm(index)), label=str(index)) for index in range(1, rounds + 1)]
+    layout = {"loc": "outside upper left", "ncols": min(rounds, 12), "columnspacing": 1.2, "alignment": "left"}
+    figure.legend(handles=patches, title="pruned in round", handlelength=1.0, **layout)
 
 
 def _overlap_panel(axes: Axes, means: pd.DataFrame) -> None:
@@ -139,12 +140,11 @@ def _data(pruned: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: str, shared: str) -> str:
     layers = rows["layer_name"].nunique() if "layer_name" in rows else 1
-    shown = listed(f"{seed}" for seed in sorted(rows["seed"].unique()))
     return sentences(
         [
             told_of(sweep, rows["arm"].unique(), selected=True),
             "Above: a line per seed of each arm, a cell per channel, filled where it was pruned up to the selected "
-            f"round, lighter in later rounds (seeds {shown} from top to bottom)",
+            f"round, lighter in later rounds ({seeds_of(rows)}, from top to bottom)",
             f"Drawn are {left_out}" if left_out else "",
             f"All of them have {shared}" if shared else "",
             f"The first {MOST_LAYERS} of {layers} layers are drawn" if layers > MOST_LAYERS else "",

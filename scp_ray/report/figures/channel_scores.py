@@ -78,7 +78,7 @@ def _draw(sweep: Sweep, arm: str, trials: pd.DataFrame, table: pd.DataFrame, amo
         start = table[(table["trial_id"] == first) & (table["stage"] == 0)].sort_values("rank")
         grid[1].plot(start["rank"], start["score"], color=BLUE, lw=0.8, ls="--", label="the same before pruning")
     grid[0].set_ylabel("channel score (low: prune first)")
-    legend_above(figure, grid[-1], 5)
+    legend_above(figure, 6)
     return Drawn("channel-scores", "Channel scores before and after pruning (Fig. 1)",
                  _caption(sweep, arm, trials, table, among), figure, table)  # fmt: skip
 

@@ -94,7 +94,7 @@ def _draw(sweep: Sweep, arm: str, among: int, table: pd.DataFrame, attribute: st
     labels = [cut(str(table.loc[table["class"] == code, "name"].iloc[0]), 24) for code in shown]
     grid[0].set_yticks(range(len(shown)), labels)
     grid[0].set_ylim(len(shown) - 0.5, -0.5)
-    legend_above(figure, grid[0], 2)
+    legend_above(figure, 2)
     thin = int((table[table["side"] == SIDES[0]]["support"] < 5).sum())
     caption = sentences(
         [

@@ -111,7 +111,7 @@ def _draw(sweep: Recorded, axis: Axis, rows: pd.DataFrame, averaged: str) -> Dra
     for axes in grid[:, 0]:
         axes.set_ylabel("FATE of Eodd")
     room = (76 if wide else 38) // (max(len(value) for value in axis.values) + 3)
-    legend_above(figure, grid.flat[0], max(1, min(len(axis.values), room)), title=axis.path)
+    legend_above(figure, max(1, min(len(axis.values), room)), title=axis.path)
     name = f"fate-by-{re.sub('[^A-Za-z0-9_]+', '-', axis.path).strip('-')}"
     title = TITLES.get(axis.path, f"FATE by {axis.path}")
     return Drawn(name, title, _caption(sweep, axis, rows, table, averaged), figure, table)

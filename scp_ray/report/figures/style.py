@@ -92,17 +92,14 @@ def is_dark(*colour: float) -> bool:
     return (1.05 / (luminance + 0.05)) > ((luminance + 0.05) / 0.05)
 
 
-def legend_above(figure: Figure, axes: Axes, columns: int = 4, **more: Any) -> None:
-    """One legend for the whole figure, over its panels."""
-    handles, labels = axes.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        once.values(),
-        once,
-        loc="outside upper left",
-        ncols=columns,
-        **({"columnspacing": 1.2, "alignment": "left"} | more),
-    )
+def legend_above(figure: Figure, columns: int, **more: Any) -> None:
+    """One legend for the whole figure, over its panels: of what any of them shows."""
+    once: dict[str, Any] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            once.setdefault(label, handle)
+    layout = {"loc": "outside upper left", "ncols": columns, "columnspacing": 1.2, "alignment": "left"}
+    figure.legend(once.values(), once, **layout | more)
 
 
 @contextmanager

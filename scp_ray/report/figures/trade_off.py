@@ -72,6 +72,7 @@ def _means(own: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
     for metric in ("f1", "eodd"):
         mean, low, high = seed_mean_interval(own[f"val_{metric}"].tolist(), own[f"{metric}_error"].tolist())
+        low, high = np.clip([low, high], 0, 1).tolist()  # NaN stays
         found |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
     return found
 
@@ -109,9 +110,13 @@ def _draw(sweep: Sweep, table: pd.DataFrame, bases: pd.DataFrame, published: pd.
             axes.annotate(letter, (x, y), xytext=(2, 2), textcoords="offset points", fontsize=SMALL, color=GREY)
     axes.set_xlabel("F1 (higher is better)")
     axes.set_ylabel("Eodd (lower is better)")
+    every = pd.concat([table, bases, *([] if published is None else [published])])
+    axes.set_xlim(*_view(every["f1"], every["f1_high"] - every["f1"]))
+    heights = pd.concat([every["eodd"], bases["floor_low"], bases["floor_high"]])
+    axes.set_ylim(*_view(heights, every["eodd_high"] - every["eodd"]))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    legend_above(figure, axes, 2)
+    legend_above(figure, 2)
     caption = _caption(sweep, table, bases, published)
     parts = [table.assign(kind="arm"), bases.rename(columns={"method": "arm"}).assign(kind="base")]
     if published is not None:
@@ -119,13 +124,20 @@ def _draw(sweep: Sweep, table: pd.DataFrame, bases: pd.DataFrame, published: pd.
     return Drawn("trade-off", "F1 against Eodd", caption, figure, pd.concat(parts, ignore_index=True))
 
 
+def _view(points: pd.Series, halves: pd.Series) -> tuple[float, float]:
+    """Both ends of an axis: room for bars of a length like the points' own range; longer ones leave the frame."""
+    low, high = float(points.min()), float(points.max())
+    longest = 0.0 if halves.isna().all() else float(halves.max())
+    room = 1.05 * max(min(longest, 0.7 * (high - low)), 0.08 * (high - low)) or longest or 0.01
+    edge = 0.03 * (high - low + room)  # nothing lies beyond 0 and 1
+    return max(low - room, -edge), min(high + room, 1 + edge)
+
+
 def _arms(axes: Axes, table: pd.DataFrame) -> None:
     front = table[table["front"]].sort_values("f1")
     axes.step(front["f1"], front["eodd"], where="pre", color=BLUE, linewidth=1.0, zorder=2)
     barred = table if len(table) <= MOST_BARS else front
-    for name, axis in (("f1", "xerr"), ("eodd", "yerr")):
-        bars = {axis: barred[f"{name}_high"] - barred[name]}
-        errorbars(axes, barred["f1"], barred["eodd"], linestyle="", ecolor="#A9A9A9", elinewidth=0.6, zorder=1, **bars)
+    _bars(axes, barred)
     crowded = len(table) > MOST_BARS
     for label, own, colour, marker, size in (
         ("arm", table[~table["front"]], "#8C8C8C" if crowded else GREY, "o", 2.2 if crowded else 4),
@@ -143,11 +155,15 @@ def _arms(axes: Axes, table: pd.DataFrame) -> None:
             axes.annotate(str(number), (x, y), xytext=(4, -8), textcoords="offset points", fontsize=SMALL, zorder=5)
 
 
+def _bars(axes: Axes, rows: pd.DataFrame) -> None:
+    for name, axis in (("f1", "xerr"), ("eodd", "yerr")):
+        ends = {axis: np.stack([rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name]])}
+        errorbars(axes, rows["f1"], rows["eodd"], linestyle="", ecolor="#A9A9A9", elinewidth=0.6, zorder=1, **ends)
+
+
 def _start(axes: Axes, bases: pd.DataFrame) -> None:
     """The base models, each with its method's name where there are several."""
-    for name, axis in (("f1", "xerr"), ("eodd", "yerr")):
-        bars = {axis: bases[f"{name}_high"] - bases[name]}
-        errorbars(axes, bases["f1"], bases["eodd"], linestyle="", ecolor="#A9A9A9", elinewidth=0.6, zorder=1, **bars)
+    _bars(axes, bases)
     axes.plot(bases["f1"], bases["eodd"], "*", color="black", ms=8, label="before pruning", zorder=3)
     if 1 < len(bases) <= MOST_BASES:
         for row in bases.to_dict("records"):
@@ -163,7 +179,7 @@ def _caption(sweep: Sweep, table: pd.DataFrame, bases: pd.DataFrame, published: 
         told_of(sweep, table["arm"], selected=True),
         f"{len(table)} arms at their selected rounds; bars"
         + ("" if len(table) <= MOST_BARS else " (of the front alone)")
-        + f": {INTERVAL}",
+        + f": {INTERVAL}; cut at 0 and 1, and at the frame",
         f"the front is the best of {len(table)} tried, by the same numbers that it is drawn from, so it looks better "
         f"than it is: {'; '.join(shown)}" + (f" and {len(front) - MOST_NAMED} more" if len(front) > MOST_NAMED else ""),
         f"star: mean of the base models ({int(bases['seeds'].sum())} in all)"
