@@ -137,8 +137,7 @@ def _shown(value: Any) -> str:
 def _comments(cls: Any) -> dict[str, str]:
     """What the class says behind each field, of its own and of those it takes over."""
     found: dict[str, str] = {}
-    bases: list[type] = [base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)]
-    for base in bases:
+    for base in [base for base in reversed(cls.__mro__) if "__dataclass_fields__" in vars(base)]:
         source = textwrap.dedent(inspect.getsource(base))
         lines = source.splitlines()
         for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
