@@ -21,6 +21,7 @@ from scp_ray.loop.picking import Pick
 from scp_ray.loop.stopping import StopRule
 from scp_ray.methods.base import Method, methods
 from scp_ray.parts import TrainPlan
+from scp_ray.registry import Registry
 
 OPENING = """# Search spaces
 
@@ -67,7 +68,12 @@ READ_OTHERWISE = {  # fields whose class says less than their reader
     "node_types": "a list of mappings: see below",
     **dict.fromkeys(("pick", "train", "fine_tune", "stop"), "a mapping: see below"),
 }
-ROOMS = {"Methods": methods, "Criteria": criteria, "Data sets": datasets, "Backbones": backbones}
+ROOMS: dict[str, Registry[Any]] = {
+    "Methods": methods,
+    "Criteria": criteria,
+    "Data sets": datasets,
+    "Backbones": backbones,
+}
 
 
 def spaces_page() -> str:
@@ -131,7 +137,7 @@ def _shown(value: Any) -> str:
 def _comments(cls: Any) -> dict[str, str]:
     """What the class says behind each field, of its own and of those it takes over."""
     found: dict[str, str] = {}
-    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+    for base in [base for base in reversed(cls.__mro__) if "__dataclass_fields__" in vars(base)]:
         source = textwrap.dedent(inspect.getsource(base))
         lines = source.splitlines()
         for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
