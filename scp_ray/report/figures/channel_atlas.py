@@ -151,6 +151,7 @@ def _caption(sweep: Sweep, rows: pd.DataFrame, pairs: pd.DataFrame, left_out: st
             else "No two sets of one layer to compare",
             "Arms of a seed start from the same model. Channels of two seeds are the same ones only where the networks "
             "start from the same weights: from random ones no more than chance is to be expected"
+            "ones no more than chance is to be expected"
             if len(pairs)
             else "",
         ]
