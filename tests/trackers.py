@@ -23,9 +23,9 @@ from scp_ray.tune.record import record_base, record_trial
 SWEEP: dict[str, Any] = SPACE | {"grid": {"pr_c": [0.1, 0.2]}}
 
 
-def make_ledger(root: Path) -> Ledger:
-    """One base model and two trials of two rounds, run in this process."""
-    config = SweepConfig.from_dict(SWEEP)
+def make_ledger(root: Path, space: dict[str, Any] = SWEEP) -> Ledger:
+    """The trials of a search space, run in this process: by default one base model and two trials of two rounds."""
+    config = SweepConfig.from_dict(space)
     for data_set in config.data_sets():
         data_set.build()
     arms, ledger = config.resolved_arms(), Ledger(root)

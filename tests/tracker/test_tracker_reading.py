@@ -58,6 +58,35 @@ def test_trials_are_the_ledgers(told: tuple[Ledger, str]) -> None:
     pd.testing.assert_frame_equal(found[list(expected)].sort_values(**order), expected.sort_values(**order))
 
 
+def test_arms_are_those_of_sweep_json(told: tuple[Ledger, str]) -> None:
+    """Label, settings and configuration; the seed is a run's."""
+    ledger, address = told
+    found = scp_ray.load_sweep(address).arms
+    expected = sorted(json.loads(ledger.definition_path.read_text())["arms"], key=lambda arm: arm["label"])
+    assert [(arm["label"], arm["settings"]) for arm in found] == [(arm["label"], arm["settings"]) for arm in expected]
+    for arm, known in zip(found, expected, strict=True):
+        config = _without_empty(known["config"])
+        assert {name: arm["config"][name] for name in config} == config
+
+
+def _without_empty(config: dict[str, Any]) -> dict[str, Any]:
+    """MLflow has a parameter per value, so none of a plug-in without options but its name."""
+    return {
+        name: _without_empty(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if value != {}
+    }
+
+
+def test_runs_that_do_not_name_their_arm_are_refused(told: tuple[Ledger, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an older version left them."""
+    sweep = scp_ray.load_sweep(told[1])
+    for run in sweep._runs:
+        monkeypatch.delitem(run.data.tags, "scp_ray.arm")
+    with pytest.raises(TrackingError, match="Tell them again with scp-ray track DIR"):
+        sweep.arms  # noqa: B018
+
+
 def test_curves_of_trials_compare(told: tuple[Ledger, str]) -> None:
     """The same metrics by the same names in every trial, each at the steps 0, 1, 2 of its rounds."""
     ledger, address = told
