@@ -24,9 +24,7 @@ _SMALLEST = 1e-100  # doubles from here to its inverse can be squared; floats al
 TOGETHER = 4  # so many labellings get sums of their own each, equal to the last bit to those of a call of its own
 
 
-def product_scores(
-    maps: Tensor, labellings: Tensor, distance: str, temperature: float | str, self_pair: str
-) -> Tensor:
+def product_scores(maps: Tensor, labellings: Tensor, distance: str, temperature: float | str, self_pair: str) -> Tensor:
     """(N, c, D) maps and (R, N) labellings to (R, c) float64 scores; NaN where they cannot be had in this way."""
     rows, usable = _rows(maps, distance)
     halves = _scale_(rows, distance, temperature)
