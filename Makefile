@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-gpu soak lint format clean
+.PHONY: help demo test test-slow test-gpu soak bench bench-gpu lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,6 +33,12 @@ test-gpu: $(READY)  ## the tests that need a GPU
 
 soak: $(READY)  ## half an hour of killed trials, scorers and nodes; then the ledger is compared with what was asked
 	$(BIN)/python -m benchmarks.soak
+
+bench: $(READY)  ## what speed is judged by, as far as a CPU can measure it in 15 minutes: docs/performance.md
+	$(BIN)/python -m benchmarks.room
+
+bench-gpu: $(READY)  ## the rows of docs/performance.md that need a GPU
+	$(BIN)/python -m benchmarks.room --gpu
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-
 from benchmarks.scale_costs import TRIAL
 from scp_ray.config import SweepConfig
 from scp_ray.ledger import Ledger

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import arguments, in_turns, tell
@@ -20,7 +21,7 @@ def main() -> None:
     """Processes in turns, then the sweep."""
     options = arguments(__doc__ or "", trials=1000, repeats=7)
     commands = (["-c", "pass"], ["-c", "import scp_ray"], ["-m", "scp_ray.cli.main", "ls"])
-    bare, imported, listed = in_turns(*(lambda c=c: _run(c) for c in commands), repeats=options.repeats)  # type: ignore[misc]
+    bare, imported, listed = in_turns(*(partial(_run, each) for each in commands), repeats=options.repeats)
     tell(what="start_import", import_s=round(imported, 3), interpreter_s=round(bare, 3), goal=0.2)
     tell(what="start_ls", ls_s=round(listed, 3), interpreter_s=round(bare, 3), goal=0.5)
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,8 @@ def test_what_is_listed_is_what_imports_register(package, name):
 
 
 def test_ls_imports_no_torch():
-    code = "import sys\nfrom scp_ray.cli.main import main\nmain(['ls'])\nprint(sorted({'torch', 'pandas'} & {*sys.modules}))"
+    heavy = "sorted({'torch', 'pandas'} & {*sys.modules})"
+    code = f"import sys; from scp_ray.cli.main import main; main(['ls']); print({heavy})"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
     assert lines[-1] == "[]"

@@ -18,7 +18,6 @@ from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
 from scp_ray.maths.gaps import GAPS
 from scp_ray.places import AnyPath, any_path
 
-
 _TOLD = ("trial_id", "round", "val_f1", *(f"val_{gap}" for gap in GAPS), "stopped", "stop_reason")
 _NUMBERS = "val_fate_"  # what an arm's status is read from
 
