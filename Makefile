@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-slow test-gpu soak docs lint format clean
+.PHONY: help demo test test-slow test-gpu soak bench bench-gpu docs lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,12 @@ soak: $(READY)  ## half an hour of killed trials, scorers and nodes; then the le
 
 docs: $(READY)  ## the site of docs/ in site/; `.venv/bin/mkdocs serve` shows it on this machine alone
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench: $(READY)  ## what speed is judged by, as far as a CPU can measure it in 15 minutes: docs/performance.md
+	$(BIN)/python -m benchmarks.room
+
+bench-gpu: $(READY)  ## the rows of docs/performance.md that need a GPU
+	$(BIN)/python -m benchmarks.room --gpu
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -42,12 +42,7 @@ def main() -> None:
     options = arguments(__doc__ or "", count=512, threads=1)
     torch.set_num_threads(options.threads)
     plain = Compose([Resize(SIZE), CenterCrop(SIZE), ToTensor()])
-    modes = (InterpolationMode.NEAREST, InterpolationMode.BICUBIC, InterpolationMode.BILINEAR)
-    affine = [RandomAffine(180, scale=(0.8, 1.2), shear=10, interpolation=mode) for mode in modes]
-    flips = (RandomCrop(SIZE), RandomHorizontalFlip(), RandomVerticalFlip())
-    colours = (ColorJitter(brightness=32 / 255, saturation=0.5), AutoAugment(AutoAugmentPolicy.CIFAR10))
-    cutout = RandomErasing(p=1, scale=(1 / 64, 1 / 64), ratio=(1, 1))
-    augmented = Compose([Resize(SIZE), *flips, RandomChoice(affine), *colours, ToTensor(), cutout])
+    augmented = released_transforms(SIZE)
     with tempfile.TemporaryDirectory() as scratch:
         files = camera_files(options.pictures, Path(scratch) / "images", options.count)
         split = store_of(Path(scratch), files, SIZE).splits["train"]
@@ -65,6 +60,16 @@ def main() -> None:
             rates = [len(split) / mine, len(split) / other]
             tell(what=name, store_images_s=round(rates[0]), files_images_s=round(rates[1]),
                  ratio=round(rates[0] / rates[1], 2), goal=goal)  # fmt: skip
+
+
+def released_transforms(size: int) -> Compose:
+    """The released augmentation, image by image, with torchvision's transforms."""
+    modes = (InterpolationMode.NEAREST, InterpolationMode.BICUBIC, InterpolationMode.BILINEAR)
+    affine = [RandomAffine(180, scale=(0.8, 1.2), shear=10, interpolation=mode) for mode in modes]
+    flips = (RandomCrop(size), RandomHorizontalFlip(), RandomVerticalFlip())
+    colours = (ColorJitter(brightness=32 / 255, saturation=0.5), AutoAugment(AutoAugmentPolicy.CIFAR10))
+    cutout = RandomErasing(p=1, scale=(1 / 64, 1 / 64), ratio=(1, 1))
+    return Compose([Resize(size), *flips, RandomChoice(affine), *colours, ToTensor(), cutout])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +48,27 @@ def arguments(description: str, **options: Any) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def processor() -> str:
+    """The CPU's model and how many cores this machine shows of it; nothing that names the machine."""
+    try:
+        told = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        told = None
+    return f"{told[1] if told else platform.machine()} CPU, {os.cpu_count()} cores"
+
+
 def tell(**numbers: Any) -> None:
     """One JSON line, with the machine."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    print(json.dumps({"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__, **numbers}))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    print(json.dumps(machine | numbers), flush=True)
+
+
+def in_child(module: str, *arguments: object) -> list[float]:
+    """The numbers that a process of its own prints: ``python -m benchmarks.<module>`` with these arguments."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    run = subprocess.run(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, check=True)
+    return [float(word) for word in run.stdout.split()]
 
 
 def camera_files(pictures: Path, folder: Path, count: int, shorter: int = 450) -> list[Path]:

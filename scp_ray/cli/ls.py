@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
 
 ROOMS = ("spaces", "methods", "criteria", "datasets", "backbones")
 
@@ -27,26 +25,23 @@ def run(options: argparse.Namespace) -> int:
         print(room)
         width = max(map(len, entries), default=0)
         for name, summary in entries.items():
-            print(f"  {name:<{width}}  {summary()}")
+            print(f"  {name:<{width}}  {summary}")
     return 0
 
 
-def _spaces() -> dict[str, Callable[[], str]]:
+def _spaces() -> dict[str, str]:
+    """Each with its first comment."""
     from scp_ray.config.yaml import shipped_spaces
 
-    def first_comment(path: Any) -> str:
-        head: str = path.read_text(encoding="utf-8").splitlines()[0]
-        return head.removeprefix("#").strip()
-
-    return {name: lambda path=path: first_comment(path) for name, path in shipped_spaces().items()}  # type: ignore[misc]
+    heads = {name: path.read_text(encoding="utf-8").splitlines()[0] for name, path in shipped_spaces().items()}
+    return {name: head.removeprefix("#").strip() for name, head in heads.items()}
 
 
-def _plugins(room: str) -> dict[str, Callable[[], str]]:
-    import importlib
+def _plugins(room: str) -> dict[str, str]:
+    from scp_ray.methods.joins import JOINED
+    from scp_ray.registry import listed
 
-    registry = getattr(importlib.import_module(f"scp_ray.{'data' if room == 'datasets' else room}.base"), room)
-
-    def summary(name: str) -> str:
-        return (registry.get(name).__doc__ or "").splitlines()[0]
-
-    return {name: lambda name=name: summary(name) for name in registry.names()}  # type: ignore[misc]
+    found = listed(f"scp_ray.{'data' if room == 'datasets' else room}")
+    if room == "methods":
+        found |= {name: f"{first}, then {second}." for name, (first, second) in JOINED.items()}
+    return dict(sorted(found.items()))

@@ -15,7 +15,11 @@ from scp_ray.ledger.files import read_many, read_table
 from scp_ray.ledger.ledger import Ledger
 from scp_ray.ledger.rows import rows_done, stopped_early
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
+from scp_ray.maths.gaps import GAPS
 from scp_ray.places import AnyPath, any_path
+
+_TOLD = ("trial_id", "round", "val_f1", *(f"val_{gap}" for gap in GAPS), "stopped", "stop_reason")
+_NUMBERS = "val_fate_"  # what an arm's status is read from
 
 
 class Sweep:
@@ -58,7 +62,9 @@ class Sweep:
         search), failed, started or waiting.
         """
         failures = self.ledger.failures()
-        by_trial = dict(list(self.rounds.groupby("trial_id"))) if len(self.rounds) else {}
+        # of all columns a cut for every trial would take most of the time
+        told = self.rounds[[name for name in self.rounds if name in _TOLD or str(name).startswith(_NUMBERS)]]
+        by_trial = dict(list(told.groupby("trial_id"))) if len(told) else {}
         rows = []
         for arm in self.definition["arms"]:
             for entry in arm["trials"]:

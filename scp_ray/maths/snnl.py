@@ -19,17 +19,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from scp_ray.errors import ScoreError
+from scp_ray.maths.snnl_products import RELEASED_EPSILON, product_scores
 
 Distance = Literal["sqeuclidean", "cosine"]
 SelfPair = Literal["exclude", "numerator_only"]
 
-RELEASED_EPSILON = 1e-9
-# Doubles held at a time for one block of channels (8 MB). A few such tensors live at once: 33 MB more than at rest
-# were measured at 128 x 512 x 8 x 8, by tests/test_snnl.py. Larger blocks were not faster: they leave the cache.
+# Doubles held at a time for one block of channels: a few such tensors live at once, and stay in the cache.
 BLOCK_ELEMENTS = 2**20
-FEW_LABELLINGS = 4  # more of them are scored by matrix products
-SMALLEST_SUM = 1e-280  # of exponentials: below it they lose digits
-_AT_ONCE = 32  # labellings of one product
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
 
@@ -61,16 +57,17 @@ def snnl_scores(
         ScoreError: under "exclude", no sample has a partner of its own group.
     """
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
-    samples, channels, size = maps.shape
-    block = max(1, BLOCK_ELEMENTS // (samples * max(samples, size)))
-    parts = []
-    for start in range(0, channels, block):
-        logits = _pair_logits(maps[:, start : start + block], distance, temperature)
-        scored = _one_by_one if len(labellings) <= FEW_LABELLINGS else _all_at_once
-        parts.append(scored(logits, labellings, self_pair))
+    options = (distance, temperature, self_pair)
+    parts = [product_scores(some, labellings, *options) for some in torch.split(maps, _block(maps), 1)]  # type: ignore[no-untyped-call]
     limit = torch.finfo(torch.float32).max
-    scores = torch.cat(parts, dim=1).clamp(-limit, limit).float()
+    scores = _filled_in(torch.cat(parts, 1), maps, labellings, *options).clamp(-limit, limit).float()
     return scores if groups.ndim == 2 else scores[0]
+
+
+def _block(maps: Tensor) -> int:
+    """How many channels of (N, C, D) are worked on at a time."""
+    samples, _, size = maps.shape
+    return max(1, BLOCK_ELEMENTS // (samples * max(samples, size)))
 
 
 def checked(
@@ -171,43 +168,17 @@ def _positive(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 1.0)
 
 
-def _one_by_one(logits: Tensor, labellings: Tensor, self_pair: str) -> Tensor:
-    """(c, N, N) exponents and (R, N) labellings to (R, c) scores."""
-    return torch.stack([_block_scores(logits, row, self_pair) for row in labellings])
-
-
-def _all_at_once(logits: Tensor, labellings: Tensor, self_pair: str) -> Tensor:
-    """The same for many labellings: every sum over a group's samples is an entry of one matrix product.
-
-    Exponentials are taken relative to each row's largest. Where the groups are so far apart that a sum of them is
-    lost, the labelling is scored by itself.
-    """
-    codes, groups = torch.unique(labellings, return_inverse=True)
-    itself = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
-    others = logits.masked_fill(itself, -math.inf)
-    largest = others.amax(2, keepdim=True)
-    weights = (others - largest).exp()
-    parts = []
-    for some, rows in zip(groups.split(_AT_ONCE), labellings.split(_AT_ONCE), strict=True):  # type: ignore[no-untyped-call]
-        member = torch.nn.functional.one_hot(some, len(codes)).double()  # (r, N, G)
-        sums = torch.einsum("cij,rjg->cirg", weights, member)
-        place = some.T[None, :, :, None].expand(len(sums), -1, -1, 1)
-        own = sums.gather(3, place)[..., 0]
-        other = sums.scatter(3, place, 0.0).sum(3)
-        paired = (member.sum(1).gather(1, some) > 1).T  # (N, r)
-        if self_pair == "numerator_only":
-            itself_too = torch.logaddexp(own.log() + largest, logits.diagonal(dim1=1, dim2=2)[:, :, None])
-            numerator = torch.logaddexp(itself_too, itself_too.new_tensor(math.log(RELEASED_EPSILON)))
-            scores = (torch.log(own + other) + largest - numerator).mean(1)
-            lost = torch.zeros(len(rows), dtype=torch.bool, device=own.device)
-        else:
-            scores = torch.where(paired, torch.log1p(other / own), 0.0).sum(1) / paired.sum(0)
-            lost = (paired & ((own < SMALLEST_SUM) | (other < SMALLEST_SUM)).any(0)).any(0) | ~paired.any(0)
-        scores = scores.T
-        for row in lost.nonzero().flatten():
-            scores[row] = _block_scores(logits, rows[row], self_pair)
-        parts.append(scores)
-    return torch.cat(parts)
+def _filled_in(
+    scores: Tensor, maps: Tensor, labellings: Tensor, distance: str, temperature: float | str, self_pair: str
+) -> Tensor:
+    """(R, C) scores whose NaN are computed from exponents of every pair, (c, N, N) of few channels at a time."""
+    lost = scores.isnan()
+    for channels in torch.split(lost.any(0).nonzero().flatten(), _block(maps)):  # type: ignore[no-untyped-call]
+        logits = _pair_logits(maps[:, channels], distance, temperature)
+        for row in lost[:, channels].any(1).nonzero().flatten():
+            again = _block_scores(logits, labellings[row], self_pair)
+            scores[row, channels] = torch.where(lost[row, channels], again, scores[row, channels])
+    return scores
 
 
 def _block_scores(logits: Tensor, groups: Tensor, self_pair: str) -> Tensor:

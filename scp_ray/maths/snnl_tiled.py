@@ -21,8 +21,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad, softplus
 
 from scp_ray.maths.snnl import (
-    RELEASED_EPSILON,
-    SMALLEST_SUM,
     Distance,
     SelfPair,
     checked,
@@ -31,6 +29,7 @@ from scp_ray.maths.snnl import (
     no_pair,
     scaled_maps,
 )
+from scp_ray.maths.snnl_products import RELEASED_EPSILON, SMALLEST_SUM
 
 TILE = 512  # samples; a tile of doubles (2 MB) stays in the cache
 _SUMS = 2**23  # doubles of sums (labellings x groups x N) at a time, 67 MB: more labellings take another pass

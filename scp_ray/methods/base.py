@@ -11,6 +11,7 @@ from torch import Tensor
 from scp_ray.errors import ConfigError
 from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.report import FairnessReport
+from scp_ray.methods.joins import JOINED
 from scp_ray.parts import Batch, Evaluation, FairnessData, Learner, Network
 from scp_ray.registry import Registry
 
@@ -157,7 +158,7 @@ class Joined(Method):
 class Methods(Registry[Method]):
     """The room's plug-ins, and the joins of two that have a name of their own."""
 
-    joined: ClassVar[dict[str, tuple[str, str]]] = {"me-fairprune": ("me", "fairprune")}
+    joined: ClassVar[dict[str, tuple[str, str]]] = JOINED
 
     def names(self) -> list[str]:
         """All names, sorted."""

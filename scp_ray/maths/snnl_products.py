@@ -1,0 +1,106 @@
+"""The sums of Eq. 1 (see ``snnl``) for a block of channels by two products of matrices and one exponential a pair.
+
+With maps m centred and scaled so that an exponent is minus half a squared distance,
+
+    exp(-|m_i - m_j|^2 / 2) = exp(-|m_i|^2 / 2) exp(m_i m_j) exp(-|m_j|^2 / 2)
+
+so that the sum over a group's samples j is a product with exp(m_i m_j); the first factor is the same in both sums of
+a sample. Where a factor or a sum would leave the range in which doubles keep their digits, the score is NaN and the
+caller takes the long way.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot, softplus
+
+RELEASED_EPSILON = 1e-9
+SMALLEST_SUM = 1e-280  # of exponentials: below it they lose digits
+LARGEST_SQUARE = 300.0  # |m|^2 / 2: the factors lie between e^-300 and e^600
+_SMALLEST = 1e-100  # doubles from here to its inverse can be squared; floats always
+TOGETHER = 4  # so many labellings get sums of their own each, equal to the last bit to those of a call of its own
+
+
+def product_scores(maps: Tensor, labellings: Tensor, distance: str, temperature: float | str, self_pair: str) -> Tensor:
+    """(N, c, D) maps and (R, N) labellings to (R, c) float64 scores; NaN where they cannot be had in this way."""
+    rows, usable = _rows(maps, distance)
+    halves = _scale_(rows, distance, temperature)
+    usable &= halves.amax(1) <= LARGEST_SQUARE
+    weights = (-halves).exp()
+    pairs = torch.bmm(rows, rows.mT).exp_()
+    pairs.diagonal(dim1=1, dim2=2).zero_()
+    codes, groups = torch.unique(labellings, return_inverse=True)
+    step = 1 if len(groups) <= TOGETHER else len(groups)
+    parts = []
+    for some in torch.split(groups, step):  # type: ignore[no-untyped-call]
+        own, other, paired = _sums(pairs, weights, some, len(codes))
+        parts.append(_scores(own, other, paired, halves, self_pair))
+    return torch.where(usable, torch.cat(parts), math.nan)
+
+
+def _rows(maps: Tensor, distance: str) -> tuple[Tensor, Tensor]:
+    """(c, N, D) doubles, centred, whose distances count, and (c,) whether no map is beyond what is done here."""
+    rows = maps.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format, copy=True)
+    usable = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    if distance == "cosine":
+        largest = _largest(rows, 2)
+        usable = (largest > 0).all(1)  # an all-zero map has no direction
+        rows.div_(torch.where(largest > 0, largest, 1.0)[:, :, None])
+        rows.div_(torch.linalg.vector_norm(rows, dim=2, keepdim=True).clamp_(min=1.0))  # an entry is 1
+    if distance == "cosine" or maps.dtype == torch.float64:
+        rows -= rows[:, :1].clone()  # makes equal maps exactly zero; the mean of equal floats is exact anyway
+    rows -= rows.mean(1, keepdim=True)
+    if maps.dtype == torch.float64:
+        largest = _largest(rows, (1, 2))
+        usable &= (largest == 0) | ((largest > _SMALLEST) & (largest < 1 / _SMALLEST))
+    return rows, usable
+
+
+def _largest(rows: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """Of the absolute values; faster than by a copy of them, or by the norm of order infinity."""
+    return torch.maximum(rows.amax(dim), -rows.amin(dim))
+
+
+def _scale_(rows: Tensor, distance: str, temperature: float | str) -> Tensor:
+    """Scale rows so that half a squared distance is minus an exponent; half their squares, (c, N).
+
+    Over all pairs i != j of centred maps the mean of |m_i - m_j|^2 is 2 / (N - 1) times the sum of |m_i|^2. Half of
+    the squared distance of unit maps is 1 - cos.
+    """
+    squares = torch.linalg.vector_norm(rows, dim=2).square_()
+    share = 0.5 if distance == "cosine" else 1.0
+    if temperature == "auto":
+        mean = 2 * share * squares.sum(1) / (rows.shape[1] - 1)
+        inverse = torch.where(mean > 0, 1 / mean, 0.0)
+    else:
+        inverse = torch.full_like(squares[:, 0], 1 / float(temperature))
+    rows *= (2 * share * inverse).sqrt()[:, None, None]
+    return squares * (share * inverse)[:, None]
+
+
+def _sums(pairs: Tensor, weights: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over each sample's own group and over the others, (r, c, N), and whether it has a partner, (r, 1, N)."""
+    member = one_hot(groups, count).movedim(0, 1).double()  # (N, r, G)
+    sums = torch.bmm(pairs, (weights[:, :, None] * member.flatten(1)).contiguous())
+    sums = sums.view(*sums.shape[:2], *member.shape[1:])  # (c, N, r, G)
+    place = groups.T[None, :, :, None].expand(len(sums), -1, -1, 1)
+    own, other = sums.gather(3, place)[..., 0], sums.scatter(3, place, 0.0).sum(3)
+    paired = member.sum(0).gather(1, groups) > 1
+    return own.movedim(2, 0), other.movedim(2, 0), paired[:, None]
+
+
+def _scores(own: Tensor, other: Tensor, paired: Tensor, halves: Tensor, self_pair: str) -> Tensor:
+    """(r, c) of sums (r, c, N) that lack the factor exp(-halves)."""
+    if self_pair == "numerator_only":
+        numerator = torch.log(own * (-halves).exp() + 1 + RELEASED_EPSILON) + halves
+        scores = (torch.log(own + other) - numerator).mean(2)
+        lost = (own + other < SMALLEST_SUM).any(2)
+    else:
+        # -log(own / (own + other)) = log(1 + other / own): exact also where the groups are far apart
+        terms = softplus(other.log() - own.log())
+        scores = torch.where(paired, terms, 0.0).sum(2) / paired.sum(2)
+        lost = (paired & ((own < SMALLEST_SUM) | (other < SMALLEST_SUM))).any(2) | ~paired.any(2)
+    return torch.where(lost, math.nan, scores)
