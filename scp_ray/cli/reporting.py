@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from scp_ray.errors import ScpError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from scp_ray.ledger import Sweep
     from scp_ray.places import AnyPath
     from scp_ray.report.page.parts import PageTable, Picture, TestSection
@@ -53,25 +51,13 @@ def _figures(sweep: Sweep, folder: AnyPath, written: Written) -> list[Picture]:
     from scp_ray.report.figures.all import all_figures
     from scp_ray.report.figures.drawn import save_drawn, svg_of
     from scp_ray.report.page.parts import Picture
+    from scp_ray.report.paper_beside import dataset_of, published_points
 
-    drawn, reasons = all_figures(sweep, published=_published(sweep))
+    drawn, reasons = all_figures(sweep, published=published_points(dataset_of(sweep)))
     written.missing += reasons
     for figure in drawn:
         written.files += save_drawn(figure, folder)
     return [Picture(figure.name, figure.title, figure.caption, svg_of(figure)) for figure in drawn]
-
-
-def _published(sweep: Sweep) -> pd.DataFrame | None:
-    """F1 and Eodd that the paper prints for the sweep's data set; None where it has none."""
-    import pandas as pd
-
-    from scp_ray.report.paper_beside import dataset_of
-    from scp_ray.report.published import TABLES, printed
-
-    dataset = dataset_of(sweep)
-    rows = {row.name: row for row in printed() if TABLES[row.table].dataset == dataset}.values()
-    points = [{"method": row.name, "f1": float(row.f1), "eodd": float(row.gap["eodd"])} for row in rows]
-    return pd.DataFrame(points) if points else None
 
 
 def _table(sweep: Sweep, folder: AnyPath, split: str, written: Written) -> PageTable | None:
