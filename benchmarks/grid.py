@@ -1,7 +1,7 @@
 """A grid of 5 pruning ratios x 8 layers x 2 seeds of the tiny backbone, two trials at a time, over its fits alone.
 
 Run: python -m benchmarks.grid [--seconds S] [--layers N] [--ratios N]
-Trials whose fine-tuning takes S seconds each (real ones take minutes, so the rest weighs less there). From the first base
+Trials whose fine-tuning takes S seconds each (real ones take minutes: the rest weighs less there). From the first base
 model's start to the ledger's last row, over the seconds of all fits shared by two workers; with it the whole command.
 Counted: base models trained, and how often a first round was scored instead of read. Goals: at most 1.15 times; 2 base
 models; once per base model and layer.

@@ -1,9 +1,10 @@
 """How time and memory grow: of scoring with samples, channels and the batch; of a ledger and a report with trials.
 
 Run: python -m benchmarks.growth [--kinds scoring,ledger,report] [--most N] [--repeats N] [--docs DIR]
-Medians; a line with the exponent of each curve, fitted on logarithms over its upper half, and with ``--docs`` one log-log
-figure for each kind there. Scoring is of 8 x 8 maps by one thread, each point a process of its own, its memory what that
-process took beyond what it held before. A report's seconds are the command's, less those of the smallest ledger.
+Medians; a line with the exponent of each curve, fitted on logarithms over its upper half, and with ``--docs`` one
+log-log figure for each kind there. Scoring is of 8 x 8 maps by one thread, each point a process of its own, its memory
+what that process took beyond what it held before. A report's seconds are the command's, less those of the smallest
+ledger.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Curve(NamedTuple):
         """Of a power law through the upper half of the points; NaN where nothing was seen to grow."""
         half = slice(len(self.x) // 2, None)
         x, y = np.log(self.x[half]), np.array(self.y[half])
-        return float(np.polyfit(x, np.log(y), 1)[0]) if (y > 0).all() else float("nan")
+        return float(np.polyfit(x, np.log(y), 1)[0]) if len(x) > 1 and (y > 0).all() else float("nan")
 
 
 def main() -> None:

@@ -34,10 +34,8 @@ def table(rows: Iterable[Row], results: list[Line]) -> list[str]:
         days = sorted({figure["date"] for figure in machine["figures"].values()})
         if days:
             versions = sorted({line["torch"] for line in told.values()})
-            found += [
-                f"{machine['machine']}; torch {', '.join(versions)}; {' and '.join(dict.fromkeys((days[0], days[-1])))}.",
-                "",
-            ]
+            when = " to ".join(dict.fromkeys((days[0], days[-1])))
+            found += [f"{machine['machine']}; torch {', '.join(versions)}; {when}.", ""]
         found += [*HEAD, *(_line(row, told.get(row.what)) for row in rows), ""]
     return found[:-1]
 

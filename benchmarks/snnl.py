@@ -1,10 +1,10 @@
 """Scores of all channels of a layer at once: against a loop over channels, and against what cannot be saved.
 
 Run: python -m benchmarks.snnl [--channels N] [--repeats N]
-128 maps of 512 channels, two threads; Eq. 1 by both distances, and the released form. The loop does the same arithmetic,
-in doubles too, for one channel after the other, as the released code does. What cannot be saved are the products of
-matrices and the exponentials alone, of maps that lie ready in blocks. Goals: 4 times the loop at 8 x 8, 2.5 times at
-14 x 14, 50 times on a GPU; at most 1.5 times the limit.
+128 maps of 512 channels, two threads; Eq. 1 by both distances, and the released form. The loop does the same
+arithmetic, in doubles too, for one channel after the other, as the released code does; that of the released form sums
+exponentials as they are. What cannot be saved are the products of matrices and the exponentials alone, of maps that lie
+ready in blocks. Goals: 4 times the loop at 8 x 8, 2.5 times at 14 x 14, 50 times on a GPU; at most 1.5 times the limit.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.trial_memory [--batch N] [--size S] [--steps N] [--repeats N]
 Each is a process of its own. The trial trains a base model, scores, prunes and fine-tunes one round, and evaluates; the
-loop is torch alone, on one resident batch. On a CPU the most resident memory, on a GPU what torch has allocated at most.
+loop is torch alone, on one resident batch. On a CPU the most resident memory, on a GPU the most that torch allocated.
 Goal: at most 1.15 times, beside the decoded images.
 """
 

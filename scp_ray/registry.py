@@ -74,8 +74,9 @@ def listed(package: str) -> dict[str, str]:
     found = {}
     for folder in (spec.submodule_search_locations if spec is not None else None) or ():
         for path in Path(folder).glob("*.py"):
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                for decorator in node.decorator_list if isinstance(node, ast.ClassDef) else ():
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            for node in (each for each in body if isinstance(each, ast.ClassDef)):
+                for decorator in node.decorator_list:
                     match decorator:
                         case ast.Call(func=ast.Name(id="register"), args=[ast.Constant(value=str(name))]):
                             found[name] = (ast.get_docstring(node) or "").partition("\n")[0]

@@ -158,6 +158,7 @@ def run_trial(
             final = event
         assert isinstance(final, Result)
         base = BaseModel(state_to_cpu(final.learner.state_dict()), final.val.report)
+        del event, final  # they hold the base's learner, with its gradients
     learner = build_learner(config, data, bases or {}).to(device)
     learner.micro_batches = _micro_batches(resume, micro_batches)
     load_masked_state_(learner, resume["learner"] if resume else base.state)
@@ -167,6 +168,7 @@ def run_trial(
     layer = find_layer(learner.layers, config.layer)
     standings = history or [Standing(base.val.f1_mean, base.val.gap(config.stop.gap))]
     under_way = _under_way(resume) if resume and resume["round"] == len(standings) else None
+    del base, resume  # the learner has its weights by now
     steps = prune_steps(
         learner,
         layer,

@@ -58,7 +58,7 @@ def snnl_scores(
     """
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
     options = (distance, temperature, self_pair)
-    parts = [product_scores(some, labellings, *options) for some in torch.split(maps, _block(maps), 1)]  # type: ignore[no-untyped-call]
+    parts = [product_scores(some, labellings, *options) for some in torch.split(maps, _block(maps), 1)]
     limit = torch.finfo(torch.float32).max
     scores = _filled_in(torch.cat(parts, 1), maps, labellings, *options).clamp(-limit, limit).float()
     return scores if groups.ndim == 2 else scores[0]
@@ -173,7 +173,7 @@ def _filled_in(
 ) -> Tensor:
     """(R, C) scores whose NaN are computed from exponents of every pair, (c, N, N) of few channels at a time."""
     lost = scores.isnan()
-    for channels in torch.split(lost.any(0).nonzero().flatten(), _block(maps)):  # type: ignore[no-untyped-call]
+    for channels in torch.split(lost.any(0).nonzero().flatten(), _block(maps)):
         logits = _pair_logits(maps[:, channels], distance, temperature)
         for row in lost[:, channels].any(1).nonzero().flatten():
             again = _block_scores(logits, labellings[row], self_pair)

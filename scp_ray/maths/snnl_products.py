@@ -35,7 +35,7 @@ def product_scores(maps: Tensor, labellings: Tensor, distance: str, temperature:
     codes, groups = torch.unique(labellings, return_inverse=True)
     step = 1 if len(groups) <= TOGETHER else len(groups)
     parts = []
-    for some in torch.split(groups, step):  # type: ignore[no-untyped-call]
+    for some in torch.split(groups, step):
         own, other, paired = _sums(pairs, weights, some, len(codes))
         parts.append(_scores(own, other, paired, halves, self_pair))
     return torch.where(usable, torch.cat(parts), math.nan)
@@ -78,7 +78,8 @@ def _scale_(rows: Tensor, distance: str, temperature: float | str) -> Tensor:
     else:
         inverse = torch.full_like(squares[:, 0], 1 / float(temperature))
     rows *= (2 * share * inverse).sqrt()[:, None, None]
-    return squares * (share * inverse)[:, None]
+    halves: Tensor = squares * (share * inverse)[:, None]
+    return halves
 
 
 def _sums(pairs: Tensor, weights: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
