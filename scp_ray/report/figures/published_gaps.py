@@ -49,8 +49,7 @@ def published_gaps(gap: str = "eodd") -> Drawn:
         _panel(axes, table[table["dataset"] == dataset])
         axes.set_title(dataset, loc="left")
         axes.set_xlabel(f"{gap.capitalize()} (lower is better)")
-    everywhere = max(grid, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
-    legend_above(figure, everywhere, 5)
+    legend_above(figure, 5)
     name = f"published-{gap}"
     return Drawn(name, f"The paper's {gap.capitalize()} and its noise floor", _caption(gap), figure, table)
 
