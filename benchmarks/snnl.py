@@ -91,11 +91,11 @@ def limit_of(maps: Tensor) -> Callable[[], None]:
     samples, channels, size = *maps.shape[:2], maps[0, 0].numel()
     rows = maps.transpose(0, 1).flatten(2).double() / size**0.5
     blocks = [block.contiguous() for block in rows.split(max(1, BLOCK_ELEMENTS // (samples * max(samples, size))))]
-    weights = torch.rand(channels, samples, 2, dtype=torch.float64, device=maps.device)
+    weights = torch.rand(channels, 2, samples, dtype=torch.float64, device=maps.device)
 
     def work() -> None:
         for block in blocks:
-            torch.bmm(torch.bmm(block, block.mT).exp_(), weights[: len(block)])
+            torch.bmm(weights[: len(block)], torch.bmm(block, block.mT).exp_())
 
     return work
 

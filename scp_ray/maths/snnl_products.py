@@ -50,8 +50,8 @@ def _rows(maps: Tensor, distance: str) -> tuple[Tensor, Tensor]:
         usable = (largest > 0).all(1)  # an all-zero map has no direction
         rows.div_(torch.where(largest > 0, largest, 1.0)[:, :, None])
         rows.div_(torch.linalg.vector_norm(rows, dim=2, keepdim=True).clamp_(min=1.0))  # an entry is 1
-    if distance == "cosine" or maps.dtype == torch.float64:
-        rows -= rows[:, :1].clone()  # makes equal maps exactly zero; the mean of equal floats is exact anyway
+    if maps.dtype == torch.float64:
+        rows -= rows[:, :1].clone()  # maps may differ by less than the rounding of their mean; floats do not
     rows -= rows.mean(1, keepdim=True)
     if maps.dtype == torch.float64:
         largest = _largest(rows, (1, 2))
@@ -84,13 +84,13 @@ def _scale_(rows: Tensor, distance: str, temperature: float | str) -> Tensor:
 
 def _sums(pairs: Tensor, weights: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over each sample's own group and over the others, (r, c, N), and whether it has a partner, (r, 1, N)."""
-    member = one_hot(groups, count).movedim(0, 1).double()  # (N, r, G)
-    sums = torch.bmm(pairs, (weights[:, :, None] * member.flatten(1)).contiguous())
-    sums = sums.view(*sums.shape[:2], *member.shape[1:])  # (c, N, r, G)
-    place = groups.T[None, :, :, None].expand(len(sums), -1, -1, 1)
-    own, other = sums.gather(3, place)[..., 0], sums.scatter(3, place, 0.0).sum(3)
-    paired = member.sum(0).gather(1, groups) > 1
-    return own.movedim(2, 0), other.movedim(2, 0), paired[:, None]
+    member = one_hot(groups, count).movedim(2, 1).double()  # (r, G, N)
+    # the pairs are symmetric, and a product is faster with the few rows on the left
+    sums = torch.bmm(weights[:, None] * member.flatten(0, 1), pairs).view(len(pairs), *member.shape)  # (c, r, G, N)
+    place = groups[None, :, None].expand(len(sums), -1, -1, -1)
+    own, other = sums.gather(2, place)[:, :, 0], sums.scatter(2, place, 0.0).sum(2)
+    paired = member.sum(2).gather(1, groups) > 1
+    return own.movedim(1, 0), other.movedim(1, 0), paired[:, None]
 
 
 def _scores(own: Tensor, other: Tensor, paired: Tensor, halves: Tensor, self_pair: str) -> Tensor:
