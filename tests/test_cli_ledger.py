@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -175,6 +176,19 @@ def test_report_writes_a_page_figures_a_table_and_prints_a_row_per_arm_and_round
     assert printed == expected
     assert "n = 48 images; seeds 0" in answer.out
     assert "best_val_fate" in answer.out
+
+
+def test_test_numbers_are_counted_and_have_a_section_of_their_own(done, tmp_path):
+    root = Path(shutil.copytree(done[0], tmp_path / "copy"))
+    assert ask("report", root).code == 0
+    page = (root / "report" / "index.html").read_text(encoding="utf-8")
+    assert 'id="test-title"' not in page
+    answer = ask("report", root, "--show-test")
+    assert "have now been shown 1 time (" in answer.out
+    assert json.loads((root / "sweep.json").read_text())["test_reveals"] == 1
+    shown = (root / "report" / "index.html").read_text(encoding="utf-8")
+    assert 'id="test-title"' in shown and "have now been shown 1 time (" in shown
+    assert (root / "report" / "tables" / "table-test.csv").exists()
 
 
 def test_a_report_is_of_means_over_seeds(tmp_path):

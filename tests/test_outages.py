@@ -136,7 +136,7 @@ def test_track_copies_nothing_once_it_lost_the_sweep(
     ledger = make_ledger(tmp_path / "made")
     root, seen = begun(ledger, tmp_path / "sweep", "lost").root, []
 
-    def replay(sweep: Any, uri: str) -> int:
+    def replay(sweep: Any, uri: str, attached: Any) -> int:
         assert holds(sweep.ledger.driver, sweep.ledger.token)
         sweep.ledger.check_lease()
         sweep.ledger.driver.unlink()

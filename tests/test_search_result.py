@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from asking import ask
 
+from scp_ray.cli.trade_offs import trade_offs
 from scp_ray.ledger import load_sweep
 from scp_ray.report.search_result import search_result
 from scp_ray.report.test_numbers import revealed
@@ -196,15 +197,12 @@ def test_test_numbers_of_what_was_selected(tmp_path):
     assert table["configurations"].unique().tolist() == [5]
 
 
-def test_the_command_counts_looks_at_the_test_split(folder):
-    plain = ask("report", folder, "--json")
-    assert plain.code == 0
-    assert "test" not in plain.json["search"]
+def test_looks_at_the_test_split_are_counted(folder):
+    assert "test" not in trade_offs(load_sweep(folder), show_test=False)
     assert json.loads((folder / "sweep.json").read_text())["test_reveals"] == 2
-    shown = ask("report", folder, "--show-test")
-    assert shown.code == 0
-    assert "front of 5 configurations" in shown.out
-    assert "have now been shown 3 times" in shown.out
+    shown = "\n".join(trade_offs(load_sweep(folder), show_test=True)["lines"])
+    assert "front of 5 configurations" in shown
+    assert "have now been shown 3 times" in shown
     assert json.loads((folder / "sweep.json").read_text())["test_reveals"] == 3
     assert not (folder / "driver.json").exists()
     written = {path.name for path in (folder / "report").iterdir()}
@@ -218,9 +216,9 @@ def test_the_command_counts_looks_at_the_test_split(folder):
         True,
         False,
     ]
-    assert "3 on the front, 1 more cannot be told from it" in shown.out
+    assert "3 on the front, 1 more cannot be told from it" in shown
     # of two classes a guesser on 40 images has 0.5 with a standard error of 0.079, and 0.65 is within two
-    assert shown.out.count("is at chance: balanced accuracy 0.650, guessing gives 0.500") == 4
+    assert shown.count("is at chance: balanced accuracy 0.650, guessing gives 0.500") == 4
 
 
 def test_test_numbers_are_refused_while_the_sweep_runs(folder):
