@@ -1,26 +1,28 @@
 """How time and memory grow: of scoring with samples, channels and the batch; of a ledger and a report with trials.
 
 Run: python -m benchmarks.growth [--kinds scoring,ledger,report] [--most N] [--repeats N] [--docs DIR]
-Medians; a line with the exponent of each curve, fitted on logarithms over its upper half, and with ``--docs`` one
-log-log figure for each kind there. Scoring is of 8 x 8 maps by one thread, each point a process of its own, its memory
-what that process took beyond what it held before. A report's seconds are the command's, less those of the smallest
-ledger.
+Seconds are of CPU time, medians; a line with the exponent of each curve, fitted on logarithms over its upper half, and
+with ``--docs`` one log-log figure for each kind there. Scoring is of 8 x 8 maps by one thread, each point a process of its
+own; its memory is what that process took beyond what it held before, the maps of a batch included. A report's seconds are
+the command's, less those of the smallest ledger.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.measure import arguments, in_child, in_turns, seconds, tell
+from benchmarks.measure import arguments, in_child, tell
 
 START = {"samples": 1024, "channels": 64, "batch": 128}
 POINTS = {
@@ -69,7 +71,7 @@ def scoring(most: int, repeats: int) -> list[Curve]:
     for size, points in POINTS.items():
         kept = [point for point in points if point <= 8 * most]
         seen = [in_child("growth", "--point", *_sizes(size, point), repeats) for point in kept]
-        for position, quantity in enumerate(("seconds", "MB")):
+        for position, quantity in enumerate(("CPU seconds", "MB")):
             curves.append(Curve("scoring", size, quantity, [*kept], [each[position] for each in seen]))
     return curves
 
@@ -93,7 +95,9 @@ def _score(samples: int, channels: int, batch: int, repeats: int) -> None:
         times.append(0.0)
         for _ in range(samples // batch):
             maps, group = torch.randn(batch, channels, 8, 8), torch.arange(batch) % 3 // 2
-            times[-1] += seconds(partial(snnl_scores, maps, group))
+            started = time.process_time()
+            snnl_scores(maps, group)
+            times[-1] += time.process_time() - started
     print(statistics.median(times), peak_memory_mb(torch.device("cpu")) - held)
 
 
@@ -104,10 +108,10 @@ def ledger(most: int, repeats: int) -> list[Curve]:
     trials = [count for count in TRIALS if count <= most]
     with tempfile.TemporaryDirectory() as folder:
         sweeps = [planted_ledger(Path(folder), count) for count in trials]
-        took = in_turns(*(partial(read_all, sweep) for sweep in sweeps), repeats=repeats)
+        took = cpu_in_turns([partial(read_all, sweep) for sweep in sweeps], repeats)
         sizes = [sum(path.stat().st_size for path in sweep.rglob("*") if path.is_file()) / 1e6 for sweep in sweeps]
     x = [float(count) for count in trials]
-    return [Curve("ledger", "trials", "seconds", x, took), Curve("ledger", "trials", "MB on disk", x, sizes)]
+    return [Curve("ledger", "trials", "CPU seconds", x, took), Curve("ledger", "trials", "MB on disk", x, sizes)]
 
 
 def report(most: int, repeats: int) -> list[Curve]:
@@ -117,13 +121,30 @@ def report(most: int, repeats: int) -> list[Curve]:
     trials = [count for count in TRIALS if count <= most]
     with tempfile.TemporaryDirectory() as folder:
         sweeps = [planted_ledger(Path(folder), count) for count in trials]
-        took = in_turns(*(partial(_report, sweep) for sweep in sweeps), repeats=repeats)
+        took = cpu_in_turns([partial(_report, sweep) for sweep in sweeps], repeats)
         sizes = [sum(path.stat().st_size for path in (sweep / "report").rglob("*")) / 1e6 for sweep in sweeps]
     x, beyond = [float(count) for count in trials[1:]], [each - took[0] for each in took[1:]]
     return [
-        Curve("report", "trials", "seconds", x, beyond),
+        Curve("report", "trials", "CPU seconds", x, beyond),
         Curve("report", "trials", "MB on disk", [float(count) for count in trials], sizes),
     ]
+
+
+def cpu_in_turns(works: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Median CPU seconds of each, of this process and those it starts, after one run that does not count."""
+
+    def cpu() -> float:
+        told = os.times()
+        return told.user + told.system + told.children_user + told.children_system
+
+    times: list[list[float]] = []
+    for _ in range(repeats + 1):
+        times.append([])
+        for work in works:
+            started = cpu()
+            work()
+            times[-1].append(cpu() - started)
+    return [statistics.median(column) for column in zip(*times[1:], strict=True)]
 
 
 def _report(sweep: Path) -> None:
@@ -136,7 +157,7 @@ def draw(curves: list[Curve], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     quantities = list(dict.fromkeys(curve.quantity for curve in curves))
     figure, panels = pyplot.subplots(1, len(quantities), figsize=(4.4 * len(quantities), 3.6), squeeze=False)
@@ -146,6 +167,10 @@ def draw(curves: list[Curve], path: Path) -> None:
         sizes = dict.fromkeys(curve.size for curve in curves)
         panel.set_xlabel(", ".join(sizes))
         panel.set_ylabel(quantity)
+        panel.xaxis.set_minor_formatter(ticker.NullFormatter())
+        panel.yaxis.set_minor_formatter(ticker.NullFormatter())
+        panel.yaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
         panel.grid(True, which="both", alpha=0.25)
         panel.legend(fontsize=8)
     figure.suptitle(f"Growth: {curves[0].kind}")

@@ -105,8 +105,8 @@ GPU = [
 
 GROWTH = ["growth --kinds scoring,ledger --docs docs", "growth --kinds report --most 300 --docs docs"]
 EXPECTED = {
-    ("samples", "seconds"): "1", ("samples", "MB"): "0 to 1",
-    ("channels", "seconds"): "1", ("channels", "MB"): "at most 1",
-    ("batch", "seconds"): "2", ("batch", "MB"): "at most 2",
-    ("trials", "seconds"): "1", ("trials", "MB on disk"): "1",
+    ("samples", "CPU seconds"): "1", ("samples", "MB"): "0 to 1",
+    ("channels", "CPU seconds"): "1", ("channels", "MB"): "at most 1",
+    ("batch", "CPU seconds"): "2", ("batch", "MB"): "at most 2",
+    ("trials", "CPU seconds"): "1", ("trials", "MB on disk"): "1",
 }  # fmt: skip

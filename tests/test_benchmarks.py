@@ -127,7 +127,7 @@ def test_the_page_holds_what_was_measured_and_says_what_was_not(tmp_path: Path) 
     page = tmp_path / "performance.md"
     page.write_text("\n".join(["before", *marks, "after"]))
     lines = [line_of("start_import", import_s=0.1), line_of("start_ls", ls_s=0.75)]
-    lines += [line_of("growth_ledger", size="trials", quantity="seconds", x=[10, 100], y=[1, 10], exponent=1.0)]  # type: ignore[arg-type]
+    lines += [line_of("growth_ledger", size="trials", quantity="CPU seconds", x=[10, 100], y=[1, 10], exponent=1.0)]  # type: ignore[arg-type]
     machine = {"machine": "an abacus", "gpu": False, "figures": {"starts": {"date": "2026-01-02", "lines": lines}}}
     for _ in range(2):  # a second time over the first
         write_page([machine], page)
@@ -137,7 +137,7 @@ def test_the_page_holds_what_was_measured_and_says_what_was_not(tmp_path: Path) 
     assert "an abacus; torch 2.0; 2026-01-02." in text
     assert text.count("| 0.10 s | at most 0.2 s | reached |") == 1
     assert text.count("| 0.75 s | at most 0.5 s | **missed** |") == 1
-    assert text.count("| ledger: seconds | trials | 10, 100 | 1.00 | 1 |") == 1
+    assert text.count("| ledger: CPU seconds | trials | 10, 100 | 1.00 | 1 |") == 1
     from benchmarks.rows import CPU, GPU
 
     assert text.count("| not measured |") == len(CPU) - 2 + len(GPU)
