@@ -1,10 +1,10 @@
 """How time and memory grow: of scoring with samples, channels and the batch; of a ledger and a report with trials.
 
 Run: python -m benchmarks.growth [--kinds scoring,ledger,report] [--most N] [--repeats N] [--docs DIR]
-Seconds are of CPU time, medians; a line with the exponent of each curve, fitted on logarithms over its upper half, and
-with ``--docs`` one log-log figure for each kind there. Scoring is of 8 x 8 maps by one thread, each point a process of its
-own; its memory is what that process took beyond what it held before, the maps of a batch included. A report's seconds are
-the command's, less those of the smallest ledger.
+Seconds are of CPU time, medians; a line with the exponent of each curve, fitted on logarithms over its upper half,
+and with ``--docs`` one log-log figure for each kind there. Scoring is of 8 x 8 maps by one thread, each point a process
+of its own; its memory is what that process took beyond what it held before, the maps of a batch included. A report's
+seconds are the command's, less those of the smallest ledger.
 """
 
 from __future__ import annotations
