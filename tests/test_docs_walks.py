@@ -56,6 +56,7 @@ def test_your_own_data(tmp_path: Path) -> None:
     assert math.isclose(len(predictions), 117, abs_tol=6), "a quarter each of 234 for validation and test"
 
 
+@pytest.mark.slow
 def test_your_own_method(tmp_path: Path) -> None:
     """In a copy of the package, as it may be anybody's: the two files are all that is added."""
     for name in ("scp_ray", "search_spaces", "tests"):
