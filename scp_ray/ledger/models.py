@@ -22,7 +22,7 @@ def selected_rounds(sweep: Sweep) -> pd.DataFrame:
 
 def prune_models(ledger: Ledger, keep: str) -> None:
     """``selected`` keeps every trial's model; ``front`` the Pareto front's (F1, Eodd) and each arm's best."""
-    if keep != "front":
+    if keep != "front" or not ledger.models():  # without a model there is nothing to choose from thousands of rows
         return
     rows = selected_rounds(Sweep(ledger))
     if rows.empty:
