@@ -133,3 +133,12 @@ def _channels(seed: int) -> pa.Table:
             rows.append(row | {"pruned": channel in now, "kept": channel not in before | now})
     kinds = (pa.int32(), pa.int32(), pa.float32(), pa.float64(), pa.bool_(), pa.bool_())
     return pa.Table.from_pylist(rows, schema=pa.schema(zip(rows[0], kinds, strict=True)))
+
+
+def by_label(axes) -> dict:
+    """Handles by what the legend calls them."""
+    return dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+
+
+def texts(axes) -> set[str]:
+    return {text.get_text() for text in axes.texts}

@@ -1,11 +1,9 @@
-"""What each figure draws, against the numbers that figured_sweep.py and three_arms.py write down."""
+"""What figures of rounds and answers draw, against the numbers of figured_sweep.py and three_arms.py."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from pathlib import Path
 
 import figured_sweep
 import numpy as np
@@ -14,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import three_arms
-from figured_sweep import ARMS, BASE_EODD, BASE_F1, EODD, F1, label
+from figured_sweep import ARMS, BASE_EODD, BASE_F1, EODD, F1, by_label, texts
 from matplotlib.collections import PolyCollection
 from planted_sweep import CLASSES, Images
 from scipy.stats import binomtest
@@ -22,9 +20,6 @@ from scipy.stats import t as student
 
 from scp_ray.ledger import Sweep, load_sweep
 from scp_ray.ledger.evidence import fill_evidence
-from scp_ray.report.figures.all import all_figures
-from scp_ray.report.figures.channel_atlas import channel_atlas
-from scp_ray.report.figures.channel_scores import channel_scores
 from scp_ray.report.figures.class_rates import class_rates
 from scp_ray.report.figures.drawn import NotDrawnError
 from scp_ray.report.figures.fate_by_axis import fate_by_axis
@@ -45,14 +40,6 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     sweep = load_sweep(three_arms.make(tmp_path_factory.mktemp("answered") / "sweep"))
     fill_evidence(sweep)
     return sweep
-
-
-def by_label(axes) -> dict:
-    return dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-
-
-def texts(axes) -> set[str]:
-    return {text.get_text() for text in axes.texts}
 
 
 # -- the interval of a mean over seeds --------------------------------------------------------------------------------
@@ -301,136 +288,3 @@ def test_only_the_largest_classes_are_drawn(answered, monkeypatch):
     assert len(drawn.figure.axes[0].get_yticks()) == 2
     assert "The 2 largest of 3 classes are drawn" in drawn.caption
     assert drawn.data["class"].nunique() == 3
-
-
-# -- channels ---------------------------------------------------------------------------------------------------------
-
-
-def test_channel_scores_before_and_after_with_the_pruned_marked(sweep):
-    drawn = channel_scores(sweep)
-    first = drawn.data[drawn.data["seed"] == 0]
-    states = {stage: dict(zip(rows["channel"], rows["state"], strict=True)) for stage, rows in first.groupby("stage")}
-    kept = {channel: "kept" for channel in (2, 4, 5, 7)}
-    assert states[0] == kept | {0: "pruned next", 3: "pruned next", 6: "pruned later", 1: "pruned later"}
-    assert states[1] == kept | {0: "gone", 3: "gone", 6: "pruned next", 1: "pruned next"}
-    ranks = first[first["stage"] == 1].set_index("channel")["rank"]
-    assert ranks.dropna().to_dict() == {6: 1, 1: 2, 4: 3, 7: 4, 2: 5, 5: 6}  # what is gone has no rank
-    before, after = drawn.figure.axes
-    # by score: channels 0, 3, 6, 1, 4, 7, 2, 5
-    assert by_label(before)["pruned next"].get_xydata().tolist() == [[1, 0.0], [2, pytest.approx(0.1)]]
-    assert by_label(before)["pruned later"].get_xydata() == pytest.approx(np.array([[3, 0.2], [4, 0.3]]))
-    assert by_label(after)["pruned next"].get_xydata() == pytest.approx(np.array([[1, 0.2], [2, 0.3]]))
-    assert by_label(after)["kept"].get_ydata() == pytest.approx([0.4, 0.5, 0.6, 0.7])
-    assert after.get_title(loc="left") == "after 1 round"
-    assert "2 pruned before, not shown" in texts(after)
-    assert "after 1 of 2 rounds" in drawn.caption
-
-
-def test_the_scores_of_a_seed_lie_within_the_range_of_all(sweep):
-    before = channel_scores(sweep).figure.axes[0]
-    band = by_label(before)["range over seeds"].get_paths()[0].vertices
-    assert (band[:, 1].min(), band[:, 1].max()) == pytest.approx((0.0, 0.7))
-
-
-def test_pruned_sets_overlap_as_counted_by_hand(sweep):
-    drawn = channel_atlas(sweep)
-    pairs = drawn.data[drawn.data["what"] == "overlap"]
-    own = pairs[(pairs["kind"] == "between seeds of an arm") & (pairs["arm"] == label(0))]
-    # seeds 0, 1, 2 have pruned {0, 1, 3, 6}, {1, 2, 4, 7}, {0, 2, 3, 5}
-    assert own["jaccard"].tolist() == pytest.approx([1 / 7, 2 / 6, 1 / 7])
-    between = pairs[pairs["kind"] == "between arms of a seed"]
-    assert between["jaccard"].tolist() == [1.0] * 6  # two arms of each of two layers have the same sets: three seeds
-    sets = [set(each) for each in itertools.combinations(range(8), 4)]
-    chance = np.mean([len(sets[0] & other) / len(sets[0] | other) for other in sets])
-    assert pairs["chance"].unique().tolist() == pytest.approx([chance])
-    summary = drawn.figure.axes[2]
-    assert by_label(summary)["chance: mean"].get_xdata() == pytest.approx([chance] * 5)
-    assert summary.get_yticklabels()[0].get_text() == f"seeds of {label(0)} (3 pairs)"
-    assert summary.get_yticklabels()[4].get_text() == "between arms of a seed (6 pairs)"
-
-
-def test_strips_show_the_round_that_each_channel_went_in(sweep):
-    drawn = channel_atlas(sweep)
-    strips = drawn.figure.axes[0]
-    assert strips.get_title(loc="left") == "layer 8 (module conv8), 8 channels"
-    matrix = strips.images[0].get_array()
-    assert matrix.shape == (6, 8)  # two arms, three seeds
-    assert matrix.filled(0)[0].tolist() == [1, 2, 0, 1, 0, 0, 2, 0]
-    assert matrix.filled(0)[1].tolist() == [0, 1, 2, 0, 1, 0, 0, 2]
-
-
-def test_the_atlas_says_which_arms_it_leaves_out(sweep, monkeypatch):
-    monkeypatch.setattr("scp_ray.report.figures.channel_atlas.MOST_ARMS", 1)
-    drawn = channel_atlas(sweep)
-    # the third arm: 0.56 / 0.5 - 0.08 / 0.2 = 0.72 is the highest FATE
-    assert set(drawn.data["arm"].dropna()) == {label(2)}
-    assert "the 1 arms with the highest mean FATE of 4 that pruned" in drawn.caption
-
-
-# -- all of them ------------------------------------------------------------------------------------------------------
-
-
-def test_all_figures_names_what_it_could_not_draw(sweep, tmp_path: Path):
-    drawn, reasons = all_figures(sweep)
-    assert [each.name for each in drawn] == [
-        "trade-off", "fate-by-pr_c", "fate-by-layer", "heat-map", "channel-scores", "channel-atlas"
-    ]  # fmt: skip
-    assert [reason.partition(":")[0] for reason in reasons] == ["class-rates", "sensitive-maps"]
-    assert "the predictions of trial a2s0 are gone" in reasons[0]
-    bare = load_sweep(figured_sweep.make(tmp_path / "sweep", evidence=False, channels=False))
-    drawn, reasons = all_figures(bare, maps=False)
-    assert [each.name for each in drawn] == ["trade-off", "fate-by-pr_c", "fate-by-layer", "heat-map"]
-    for each in drawn:
-        assert "the ledger has no evidence" in each.caption
-        each.figure.draw_without_rendering()  # with warnings as errors
-    assert [reason.partition(":")[0] for reason in reasons] == ["class-rates", "channel-scores", "channel-atlas"]
-
-
-def test_every_caption_says_of_which_images_seeds_and_rounds(sweep):
-    drawn, _ = all_figures(sweep)
-    for each in drawn:
-        assert "n = 120 images; seeds 0, 1, 2; selection rule: round:2" in each.caption, each.name
-
-
-def test_nothing_recorded_is_a_reason_not_an_error(tmp_path):
-    root = figured_sweep.make(tmp_path / "sweep")
-    for path in [*(root / "rounds").iterdir(), *(root / "evidence").iterdir()]:
-        path.unlink()
-    drawn, reasons = all_figures(load_sweep(root))
-    assert drawn == []
-    assert all("no round has been recorded yet" in reason for reason in reasons)
-    assert len(reasons) == 8
-
-
-def test_one_arm_and_one_seed_are_drawn_without_spread(tmp_path):
-    drawn, reasons = all_figures(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(1,), seeds=(2,))), maps=False)
-    assert [each.name for each in drawn] == ["trade-off", "fate-by-arm", "channel-scores", "channel-atlas"]
-    assert [reason.partition(":")[0] for reason in reasons] == ["heat-map", "class-rates"]
-    curve = drawn[1].data
-    assert curve["fate_std"].isna().all()
-    assert curve["fate_mean"].iloc[-1] == pytest.approx(0.61 / 0.5 - 0.125 / 0.2)
-    assert "No two sets of one layer to compare" in drawn[3].caption
-    for each in drawn:
-        each.figure.draw_without_rendering()  # with warnings as errors
-
-
-def test_the_legend_names_what_any_panel_shows(tmp_path):
-    # layer -2 has no line for 0.2, layer -1 none for 0.1
-    drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(2, 1))), "pr_c")
-    assert len(drawn.figure.axes) == 2
-    assert [text.get_text() for text in drawn.figure.legends[0].get_texts()] == ["0.1", "0.2"]
-
-
-def test_one_axis_needs_no_panels(tmp_path):
-    drawn = fate_by_axis(load_sweep(figured_sweep.make(tmp_path / "sweep", arms=(0, 1))), "pr_c")
-    assert len(drawn.figure.axes) == 1
-    assert drawn.data["line"].unique().tolist() == ["0.1", "0.2"]
-
-
-def test_a_trial_that_two_arms_share_is_no_agreement_of_arms(tmp_path):
-    root = figured_sweep.make(tmp_path / "sweep", arms=(0, 1))
-    definition = json.loads((root / "sweep.json").read_text())
-    definition["arms"][1]["trials"] = definition["arms"][0]["trials"]
-    (root / "sweep.json").write_text(json.dumps(definition))
-    pairs = channel_atlas(load_sweep(root)).data.query("what == 'overlap'")
-    assert set(pairs["kind"]) == {"between seeds of an arm"}

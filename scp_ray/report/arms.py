@@ -56,7 +56,7 @@ def _holds(arm: dict[str, Any], term: str) -> bool:
     path, sign, wanted = (part.strip() for part in term.partition("="))
     if not sign:
         return term in _terms(arm["label"])
-    value = _value(arm, path)
+    value = value_at(arm, path, _ABSENT)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(wanted) == value
     plain = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else None
@@ -71,21 +71,21 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _value(arm: dict[str, Any], path: str) -> Any:
-    """What the arm has there: of its axes, else of its whole configuration."""
+def value_at(arm: dict[str, Any], path: str, absent: Any = None) -> Any:
+    """What the arm has there: of its axes, else of its whole configuration; ``absent`` where it has nothing."""
     if path in arm["settings"]:
         return arm["settings"][path]
     value: Any = arm["config"]
     for name in path.split("."):
         if not isinstance(value, dict) or name not in value:
-            return _ABSENT
+            return absent
         value = value[name]
     return value
 
 
 def _check_path(arms: list[dict[str, Any]], term: str) -> None:
     path, sign, _ = (part.strip() for part in term.partition("="))
-    if sign and all(_value(arm, path) is _ABSENT for arm in arms):
+    if sign and all(value_at(arm, path, _ABSENT) is _ABSENT for arm in arms):
         axes = dict.fromkeys(axis for arm in arms for axis in arm["settings"])
         raise UnknownNameError("path", path, axes or dict.fromkeys(key for arm in arms for key in arm["config"]))
 

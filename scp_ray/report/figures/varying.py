@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from scp_ray.report.arms import value_at
 from scp_ray.report.figures.words import listed, value_text
 from scp_ray.report.recorded import Recorded
 
@@ -25,7 +26,7 @@ class Axis:
 def axes_of(sweep: Recorded) -> list[Axis]:
     """Every setting that takes more than one value among the arms, in the space's order."""
     table = settings_table(sweep)
-    raw = {path: [_value(arm, path) for arm in sweep.definition["arms"]] for path in table.columns}
+    raw = {path: [value_at(arm, path) for arm in sweep.definition["arms"]] for path in table.columns}
     axes = [Axis(str(path), _ordered(raw[path], list(table[path]))) for path in table.columns]
     return [axis for axis in axes if len(axis.values) > 1]
 
@@ -37,7 +38,7 @@ def settings_table(sweep: Recorded) -> pd.DataFrame:
     """
     arms = sweep.definition["arms"]
     paths = list(dict.fromkeys(path for arm in arms for path in arm["settings"]))
-    rows = {arm["label"]: [_text(_value(arm, path)) for path in paths] for arm in arms}
+    rows = {arm["label"]: [_text(value_at(arm, path)) for path in paths] for arm in arms}
     return pd.DataFrame.from_dict(rows, orient="index", columns=paths)
 
 
@@ -54,17 +55,6 @@ def short_names(sweep: Recorded, arms: Iterable[str]) -> tuple[dict[str, str], s
 
 def _written(row: pd.Series, paths: list[str]) -> str:
     return listed(f"{path}={row[path]}" for path in paths)
-
-
-def _value(arm: dict[str, Any], path: str) -> Any:
-    if path in arm["settings"]:
-        return arm["settings"][path]
-    value: Any = arm["config"]
-    for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
-            return None
-        value = value[name]
-    return value
 
 
 def _text(value: Any) -> str:
