@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
-from ray.tune.schedulers import FIFOScheduler
 
 from scp_ray import signals
 from scp_ray.errors import LedgerError, ScpError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease, holds
 from scp_ray.ledger.ledger import Row
-from scp_ray.tune.bases import JobQueue, NotSnapshotted
+from scp_ray.tune.bases import NotSnapshotted
 from scp_ray.tune.space import Job
 from scp_ray.tune.trainable import pack, unpack
 
@@ -204,34 +201,6 @@ def _what_happened(error: BaseException | None) -> str:
     if any("creation task" in line for line in lines):
         return f"could not start ({lines[-1].strip()})"
     return "died (the machine's memory is the usual cause: give a trial more of it, or run fewer side by side)"
-
-
-class LostWorkers(NotSnapshotted, FIFOScheduler):  # type: ignore[misc]
-    """Has Tune run jobs as they come, and hears of workers that are lost.
-
-    A callback would hear of them too, but for whoever gives it one Tune imports every tracker that it knows.
-    """
-
-    def __init__(self, driver: Driver, queue: JobQueue) -> None:
-        super().__init__()
-        self._driver, self._queue = driver, queue
-
-    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A worker is lost."""
-        job_id = trial.config["job"]
-        self._queue.lost(job_id, again=self._driver.lost(job_id, _error_of(trial)))
-
-
-def _error_of(trial: Any) -> BaseException | None:
-    """What ended its worker: Tune writes it on this machine at once (``get_error`` looks where it is copied later)."""
-    path = trial.pickled_error_file
-    if path is None:
-        return None
-    try:
-        error: BaseException = pickle.loads(Path(path).read_bytes())
-    except Exception as unreadable:  # an error of a library that cannot be put together again here
-        return unreadable
-    return error
 
 
 def _node_lost(error: BaseException | None) -> bool:

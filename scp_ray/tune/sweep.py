@@ -18,12 +18,13 @@ from scp_ray.ledger.lease import Lease
 from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.connection import connected
-from scp_ray.tune.driver import Driver, LostWorkers, memory_kills_are_lost_workers
+from scp_ray.tune.driver import Driver, memory_kills_are_lost_workers
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
 from scp_ray.tune.space import Job, Plan
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
+from scp_ray.tune.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def run_queue(
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=queue, scheduler=LostWorkers(driver, queue), num_samples=-1, reuse_actors=True
+                search_alg=queue, scheduler=Workers(driver, queue), num_samples=-1, reuse_actors=True
             ),
             run_config=tune.RunConfig(
                 name="sweep",
