@@ -38,7 +38,9 @@ def main() -> None:
         batches = eval_batches(split, options.batch)
         image = next(iter(batches)).image
         answers = evaluate(learner, batches)
-        tables = [part.numpy() for part in (answers.label, answers.prediction, answers.attributes[:, 0])]
+        label, prediction, group = (
+            part.numpy() for part in (answers.label, answers.prediction, answers.attributes[:, 0])
+        )
 
         def whole() -> float:
             return evaluate(learner, batches).report.eodd
@@ -51,7 +53,7 @@ def main() -> None:
         evaluated, forward, evidence = in_turns(
             whole,
             alone,
-            lambda: evidence_table(1, "val", *tables, split.unit, num_classes=options.classes, seed=0),
+            lambda: evidence_table(1, "val", label, prediction, group, split.unit, num_classes=options.classes, seed=0),
             repeats=options.repeats,
         )
     tell(what="evaluation", images=options.images, classes=options.classes, size=options.size,

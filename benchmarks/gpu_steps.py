@@ -73,7 +73,7 @@ def step_of(
     network: nn.Module = backbones.get(name)().build(CLASSES, image_size=size, seed=0).module.cuda().train()
     image, label = torch.rand(batch, 3, size, size, device="cuda"), torch.arange(batch, device="cuda") % CLASSES
     if last:
-        network, image = network.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network, image = network.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-5)
     forward = torch.compile(network) if compiled else network
     precision = torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext()
@@ -82,7 +82,7 @@ def step_of(
         optimizer.zero_grad(set_to_none=True)
         with precision:
             loss = functional.cross_entropy(forward(image), label)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

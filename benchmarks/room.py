@@ -65,7 +65,7 @@ def keep(command: str, lines: list[Line], *, gpu: bool) -> None:
     """Add to the machine's file, under the command."""
     machine = str(lines[0]["device"])
     path = RESULTS / f"{re.sub(r'[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
-    known = (
+    known: Line = (
         json.loads(path.read_text(encoding="utf-8"))
         if path.exists()
         else {"machine": machine, "gpu": gpu, "figures": {}}

@@ -56,7 +56,7 @@ def _snnl() -> list[Row]:
 
 
 def _grid_reached(line: Line) -> bool:
-    return line["ratio"] <= 1.15 and line["bases"] == 2 and line["first_scores"] == line["base_layers"]
+    return bool(line["ratio"] <= 1.15 and line["bases"] == 2 and line["first_scores"] == line["base_layers"])
 
 
 def _grid(line: Line) -> str:

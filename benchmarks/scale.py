@@ -39,7 +39,7 @@ def simulate(options: argparse.Namespace, costs: Costs) -> Outcome:
     stream = random.Random(options.seed)
 
     def round_s() -> float:
-        return 60 * options.round_minutes * stream.lognormvariate(-0.02, 0.2)
+        return float(60 * options.round_minutes * stream.lognormvariate(-0.02, 0.2))
 
     driver_free = tracker_free = driver_work = tracker_work = waited = ideal = 0.0
     ready_at, last_start = 0.0, 0.0

@@ -8,7 +8,7 @@ import pickle
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,7 @@ from scp_ray.tune.local import loopback_only
 from scp_ray.tune.progress import Console
 from scp_ray.tune.space import plan_jobs
 from scp_ray.tune.trainable import pack
+from scp_ray.tune.workers import Workers
 
 TRIAL: dict[str, Any] = {
     "dataset": {"name": "synthetic", "image_size": 32, "train": 96, "val": 246, "test": 246},
@@ -124,7 +125,7 @@ def _ledger(arms: Any, root: Path) -> tuple[dict[str, list[dict[str, Any]]], flo
             ledger.start_trial(trial.trial_id, start)
             commit_s += _seconds(lambda: ledger.commit_round(trial.trial_id, row, result, data))  # noqa: B023
             rows[trial.trial_id] = [start, row]
-        size = sum(path.stat().st_size for path in ledger.root.rglob("*.parquet"))
+        size = sum(path.stat().st_size for path in (root / "sweep").rglob("*.parquet"))
         replan_s = _seconds(lambda: plan_jobs(arms[: len(trials) // 5], ledger))
     return rows, commit_s / len(trials), size / 1e6 / len(trials), replan_s / len(trials)
 
@@ -134,14 +135,14 @@ def _sinks(plan: Any, rows: dict[str, list[dict[str, Any]]], root: Path) -> floa
     console = Console(plan, io.StringIO())
     driver = Driver(ledger, cast(Any, None), [console], plan.jobs, "")
     told = [{"job": key, "row": pack(row), "done": bool(row["round"])} for key, some in rows.items() for row in some]
-    return _seconds(lambda: [driver.result(each) for each in told]) / len(told)
+    return _seconds(lambda: [driver("", each) for each in told]) / len(told)
 
 
 def _queue(plan: Any, trials: int) -> float:
     """A whole sweep's worth of jobs, with 1,000 questions while the bases train."""
     jobs = [job for job in plan.to_do if job.trial is None]
     some = [job for job in plan.to_do if job.trial is not None]
-    jobs += [some[index % len(some)] for index in range(trials)]
+    jobs += [replace(some[index % len(some)], id=str(index)) for index in range(trials)]
 
     def work() -> None:
         queue = JobQueue(jobs, finished=lambda _: True, give_up=lambda *_: None)
@@ -237,10 +238,13 @@ def _tune(root: Path) -> tuple[float, float, float]:
 
 
 def _run(trials: int, steps: int, root: Path) -> tuple[float, float]:
-    clock, started = Clock(), time.perf_counter()
+    clock, scheduler = Clock(), Workers(cast(Any, None), cast(Any, None))  # of whom only the choice is asked here
+    started = time.perf_counter()
     tune.Tuner(
         tune.with_resources(Nothing, tune.PlacementGroupFactory([{"CPU": 1}])),
-        tune_config=tune.TuneConfig(search_alg=Handed(trials, steps), num_samples=-1, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            search_alg=Handed(trials, steps), num_samples=-1, reuse_actors=True, scheduler=scheduler
+        ),
         run_config=tune.RunConfig(
             **{"name": f"{trials}", "storage_path": str(root / "tune"), "verbose": 0, "callbacks": [clock]},
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

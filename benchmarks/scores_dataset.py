@@ -66,14 +66,14 @@ def _whole(samples: int, scored: int) -> None:
         return torch.randn(count, CHANNELS, SIDE**2)
 
     def forward() -> None:
-        for rows in torch.arange(min(samples, 2 * BATCH)).split(BATCH):
+        for rows in torch.split(torch.arange(min(samples, 2 * BATCH)), BATCH):
             image = torch.rand(len(rows), 3, IMAGE, IMAGE)
             file.append(
                 criterion.maps(learner, learner.layers[-1], Batch(image, group[rows], group[rows], group[rows, None]))
             )
 
     def write() -> None:
-        for rows in torch.arange(file.samples, samples).split(BATCH):
+        for rows in torch.split(torch.arange(file.samples, samples), BATCH):
             file.append(drawn(len(rows)))
 
     def score() -> None:
