@@ -24,7 +24,6 @@ from scp_ray.report.figures.class_rates import class_rates
 from scp_ray.report.figures.drawn import NotDrawnError
 from scp_ray.report.figures.fate_by_axis import fate_by_axis
 from scp_ray.report.figures.heat_map import heat_map
-from scp_ray.report.figures.rows import seed_mean_interval
 from scp_ray.report.figures.trade_off import trade_off
 from scp_ray.report.figures.varying import axes_of
 
@@ -40,36 +39,6 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     sweep = load_sweep(three_arms.make(tmp_path_factory.mktemp("answered") / "sweep"))
     fill_evidence(sweep)
     return sweep
-
-
-# -- the interval of a mean over seeds --------------------------------------------------------------------------------
-
-
-def test_an_interval_of_three_seeds_alone_is_students():
-    mean, low, high = seed_mean_interval([0.49, 0.50, 0.51], [math.nan] * 3)
-    assert mean == pytest.approx(0.5)
-    # t(0.975, 2) = 4.302653 of every table; s = 0.01
-    assert high - mean == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-6)
-    assert mean - low == pytest.approx(high - mean)
-
-
-def test_an_interval_of_one_seed_is_the_images_share():
-    assert seed_mean_interval([0.5], [0.02]) == pytest.approx((0.5, 0.5 - 1.959964 * 0.02, 0.5 + 1.959964 * 0.02))
-
-
-def test_an_interval_adds_both_shares():
-    # seeds: 0.0001 / 3; images: (0.01 + 0.03) / 2 squared; Satterthwaite: V^2 / (Vs^2 / 2)
-    seeds, images = 0.0001 / 3, 0.02**2
-    freedom = (seeds + images) ** 2 / (seeds**2 / 2)
-    half = student.ppf(0.975, freedom) * math.sqrt(seeds + images)
-    _, low, high = seed_mean_interval([0.49, 0.50, 0.51], [0.01, 0.02, 0.03])
-    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half))
-    assert half > 1.959964 * math.sqrt(seeds + images)
-
-
-def test_an_interval_of_nothing_known_is_none():
-    assert np.isnan(seed_mean_interval([0.5], [math.nan])[1:]).all()
-    assert np.isnan(seed_mean_interval([0.5, math.nan], [0.1, 0.1])).all()
 
 
 # -- FATE by an axis --------------------------------------------------------------------------------------------------
@@ -165,7 +134,7 @@ def test_the_planes_intervals_and_floor_come_from_the_evidence(sweep):
     drawn = trade_off(sweep)
     row = drawn.data.iloc[0]
     seeds, images = figured_sweep.F1_APART**2 / 3, figured_sweep.F1_ERROR**2
-    half = student.ppf(0.975, (seeds + images) ** 2 / (seeds**2 / 2)) * math.sqrt(seeds + images)
+    half = math.sqrt(student.ppf(0.975, 2) ** 2 * seeds + student.ppf(0.975, math.inf) ** 2 * images)
     assert (row["f1_low"], row["f1_high"]) == pytest.approx((F1[0] - half, F1[0] + half))
     floor = by_label(drawn.figure.axes[0])["base's noise floor"]
     assert (floor.get_y(), floor.get_y() + floor.get_height()) == pytest.approx((0.02, 0.085))

@@ -44,21 +44,21 @@ def attached_of(sweep: Sweep, models: str = "best") -> Attached:
 
 
 def best_trial(sweep: Sweep) -> str | None:
-    """Of the arm whose selected rounds have the best mean FATE (Eodd, validation), the best trial whose model is kept.
+    """Of the best arm (``report.best``) the trial with the highest FATE of those whose model is kept; None without one.
 
-    None where no model is kept. A FATE that is undefined counts as the worst.
+    A FATE that is undefined counts as the worst.
     """
     from scp_ray.ledger.models import selected_rounds
+    from scp_ray.report.best import arms_best_first
+    from scp_ray.report.yardstick import yardstick_of
 
-    rows = selected_rounds(sweep)
-    if rows.empty:
+    arms = arms_best_first(sweep)
+    if not arms:
         return None
-    rows = rows.assign(fate=rows["val_fate_eodd_base"].fillna(float("-inf")))
-    means = rows.groupby("arm", sort=False)["fate"].mean()
-    best = means.index[int(means.argmax())]
-    kept = {*sweep.ledger.models()}
-    mine = rows[(rows["arm"] == best) & (rows["trial_id"].isin(kept) | (rows["selected_round"] == 0))]
-    return None if mine.empty else str(mine["trial_id"].iloc[int(mine["fate"].argmax())])
+    rows, kept = selected_rounds(sweep), {*sweep.ledger.models()}
+    mine = rows[(rows["arm"] == arms[0]) & (rows["trial_id"].isin(kept) | (rows["selected_round"] == 0))]
+    fates = mine[f"val_{yardstick_of(sweep).column}"].fillna(float("-inf"))
+    return None if mine.empty else str(mine["trial_id"].iloc[int(fates.argmax())])
 
 
 def tracked_model(sweep: Sweep, trial_id: str) -> TrackedModel:

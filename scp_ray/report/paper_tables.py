@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from scp_ray.ledger import Sweep
 from scp_ray.ledger.files import write_bytes
 from scp_ray.maths.gaps import GAPS
-from scp_ray.maths.uncertainty import NORMAL
+from scp_ray.maths.seeds import mean_over_seeds
 from scp_ray.places import AnyPath
 from scp_ray.report.paper_beside import Beside, beside, dataset_of, groups_of
 from scp_ray.report.paper_entries import Entry, Model, against_base, entries_of
@@ -29,7 +28,6 @@ from scp_ray.report.paper_numbers import ACCURACIES, Said
 from scp_ray.report.paper_words import caption, notes
 
 _FLOOR = {"floor": "floor_mean", "floor_low": "floor_low", "floor_high": "floor_high", "excess": "excess"}
-_ALPHA = 0.025
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,9 @@ def paper_table(sweep: Sweep, split: str = "val") -> PaperTable:
     and ``_p``; ``fate_<gap>`` likewise, with ``_undefined``, how many seeds have none; ``f1_verdict``,
     ``f1_p_holm``, ``eodd_verdict``, ``eodd_p_holm`` against the models that FATE is relative to (Eodd by its excess).
 
-    Intervals: of F1's average and of gaps half the width is the root of (t s)^2 / S + (1.96)^2 times the mean square of
-    the seeds' standard errors in the evidence, which takes all of the images' noise as common to the seeds: no
-    narrower than it should be. Of precision, recall and single groups, whose images' share is not known, t s / sqrt(S)
-    alone. Of FATE the paired one, only where every baseline's gap lies above its noise floor.
+    Intervals: of F1's average and of gaps those of ``maths.seeds``, with the seeds' standard errors in the evidence. Of
+    precision, recall and single groups, whose images' share is not known, that of the spread between seeds alone. Of
+    FATE the paired one, only where every baseline's gap lies above its noise floor.
 
     Test numbers are made of stored predictions: whoever asks for them has counted that. Raises LedgerError where they
     are gone.
@@ -165,14 +162,9 @@ def _errors(entry: Entry, said: Said, metric: str) -> NDArray[np.float64]:
 
 def _spread(name: str, values: NDArray[np.float64], errors: NDArray[np.float64] | None) -> dict[str, float]:
     """Mean, standard deviation over seeds and 95 % interval of a metric (S,); errors (S,), or None: nobody knows."""
-    mean, seeds = _mean(values), len(values)
-    std = float(values.std(ddof=1)) if seeds > 1 else math.nan
-    half = math.nan
-    if seeds > 1 or (seeds and errors is not None):
-        over_seeds = float(stdtrit(seeds - 1, 1 - _ALPHA)) * std / math.sqrt(seeds) if seeds > 1 else 0.0
-        over_images = NORMAL * math.sqrt(float((errors**2).mean())) if errors is not None else 0.0
-        half = math.hypot(over_seeds, over_images)
-    return {name: mean, f"{name}_std": std, f"{name}_low": mean - half, f"{name}_high": mean + half}
+    mean, low, high = mean_over_seeds(values, errors)
+    std = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return {name: mean, f"{name}_std": std, f"{name}_low": low, f"{name}_high": high}
 
 
 def _mean(values: NDArray[np.float64]) -> float:

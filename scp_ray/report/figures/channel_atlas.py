@@ -23,7 +23,7 @@ from scp_ray.report.figures.channel_sets import (
     strip,
 )
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import mean_fates, selected_rows
+from scp_ray.report.figures.rows import best_arms, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, PALE, SMALL, errorbars, new_figure, styled
 from scp_ray.report.figures.varying import short_names
 from scp_ray.report.figures.words import cut, seeds_of, sentences, told_of
@@ -37,7 +37,7 @@ def channel_atlas(sweep: Sweep) -> Drawn:
     Raises NotDrawnError where nothing was pruned.
     """
     rows = selected_rows(sweep)
-    rows, left_out = _chosen(rows)
+    rows, left_out = _chosen(sweep, rows)
     pruned = pruned_channels(rows, channels_of(sweep, rows["trial_id"]))
     if not len(pruned):
         raise NotDrawnError("no channel was pruned up to the selected rounds.")
@@ -45,13 +45,13 @@ def channel_atlas(sweep: Sweep) -> Drawn:
     return _draw(sweep, rows, pruned, pairs, mean_overlaps(pairs, rows["arm"].unique()), left_out)
 
 
-def _chosen(rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def _chosen(sweep: Sweep, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The arms with the best FATE, in the sweep's order, their first seeds; and what is left out, in words.
 
     Arms at round 0 have pruned nothing and stay out of the choice.
     """
     rows = rows[rows["round"] > 0]
-    arms = list(mean_fates(rows).index[:MOST_ARMS])
+    arms = best_arms(sweep, rows)[:MOST_ARMS]
     seeds = sorted(rows["seed"].unique())[:MOST_SEEDS]
     kept = rows[rows["arm"].isin(arms) & rows["seed"].isin(seeds)]
     words = [

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from scp_ray.ledger import Sweep
 from scp_ray.report.figures.channel_sets import channels_of
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import mean_fates, selected_rows
+from scp_ray.report.figures.rows import best_arms, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, GREY, PALE, SMALL, VERMILION, legend_above, new_figure, styled
 from scp_ray.report.figures.words import cut, layer_text, sentences, told_of
 
@@ -23,7 +23,7 @@ def channel_scores(sweep: Sweep, arm: str | None = None) -> Drawn:
     it has are of the model before its last round, and the caption says which. Raises NotDrawnError where there is none.
     """
     rows = selected_rows(sweep)
-    candidates = [arm] if arm else list(mean_fates(rows).index)
+    candidates = [arm] if arm else best_arms(sweep, rows)
     for name in candidates:
         own = rows[rows["arm"] == name].sort_values("seed")
         try:

@@ -11,7 +11,7 @@ from scp_ray.ledger.evidence import primary
 from scp_ray.maths.rates import group_counts
 from scp_ray.maths.wilson import wilson
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import best_arm, selected_rows
+from scp_ray.report.figures.rows import best_arms, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, ORANGE, SMALL, errorbars, legend_above, new_figure, styled
 from scp_ray.report.figures.words import cut, sentences, told_of
 
@@ -26,7 +26,7 @@ def class_rates(sweep: Sweep, arm: str | None = None) -> Drawn:
     Raises NotDrawnError where predictions are gone or the attribute has more than two groups.
     """
     rows = selected_rows(sweep)
-    chosen = arm or best_arm(rows)
+    chosen = arm or best_arms(sweep, rows)[0]
     own = rows[rows["arm"] == chosen]
     selected = [(str(name), int(index)) for name, index in zip(own["trial_id"], own["selected_round"], strict=True)]
     starts = [(name, 0) for name, _ in selected]

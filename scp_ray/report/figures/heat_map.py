@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import FATE, INTERVAL, seed_mean_interval, selected_rows
+from scp_ray.report.figures.rows import FATE, INTERVAL, seed_means, selected_rows
 from scp_ray.report.figures.style import DOUBLE, GROUND, SINGLE, SMALL, is_dark, new_figure, styled
 from scp_ray.report.figures.varying import Axis, axes_of, settings_table
 from scp_ray.report.figures.words import FLOOR, cut, listed, sentences, told_of
@@ -67,7 +67,7 @@ def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = {"down": down, "across": across, "seeds": len(seeds), "arms": own["arm"].nunique()}
         row |= {"fate": seeds[FATE].mean(), "fate_half": seeds[FATE].std()}
         for metric in ("f1", "eodd"):
-            mean, _, high = seed_mean_interval(seeds[f"val_{metric}"].tolist(), seeds[f"{metric}_error"].tolist())
+            mean, _, high = seed_means(seeds, metric)
             row |= {metric: mean, f"{metric}_half": high - mean}
         row["within"] = bool(row["eodd"] <= own["eodd_floor_high_base"].mean())
         row["base_within"] = bool((own["base_within_floor"] > 0).any())

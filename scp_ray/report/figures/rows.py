@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
+from scp_ray.ledger import Sweep
+from scp_ray.maths.seeds import mean_over_seeds
+from scp_ray.report.best import arms_best_first
 from scp_ray.report.figures.drawn import NotDrawnError
 from scp_ray.report.recorded import Recorded
 from scp_ray.report.tables import with_floors
 
 FATE = "val_fate_eodd_base"
-LEVEL = 0.95
 
 
 def rounds_of_arms(sweep: Recorded) -> pd.DataFrame:
@@ -45,45 +42,28 @@ def with_errors(rows: pd.DataFrame, evidence: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def seed_mean_interval(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float, float]:
-    """Mean over S seeds and its 95 % interval, from each seed's value and its standard error over images.
+def seed_means(own: pd.DataFrame, metric: str) -> tuple[float, float, float]:
+    """Mean of a metric over the seeds' rows (``with_errors``) and its 95 % interval (``maths.seeds``).
 
-    Variance = between-seed variance / S + the squared mean error: the seeds' models answer the same images, so what
-    the images contribute is taken not to average out. t with Satterthwaite's degrees of freedom, the images' part with
-    infinitely many. One seed: the images' part alone. NaN ends where nothing is known of the spread.
+    Where the evidence of some seed is not there, the interval is of the spread between seeds alone.
     """
-    known, spread = np.asarray(values, dtype=float), np.asarray(errors, dtype=float)
-    mean, count = float(known.mean()), len(known)
-    images = float(spread.mean()) ** 2 if not np.isnan(spread).any() else 0.0
-    seeds = float(known.var(ddof=1)) / count if count > 1 else 0.0
-    variance = images + seeds
-    if math.isnan(mean) or not variance:
-        return mean, math.nan, math.nan
-    freedom = variance**2 / (seeds**2 / (count - 1)) if seeds else math.inf
-    half = float(student.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
-    return mean, mean - half, mean + half
+    errors = own[f"{metric}_error"]
+    return mean_over_seeds(own[f"val_{metric}"], None if errors.isna().any() else errors)
 
 
 INTERVAL = (
-    "95 % intervals of means over seeds (t, Satterthwaite), of the spread between seeds and the images' standard "
-    "errors; seeds answer the same images, so the latter do not average out"
+    "95 % intervals of means over seeds, of the spread between seeds (t) and the images' standard errors; seeds answer "
+    "the same images, so the latter do not average out"
 )
 
 
-def best_arm(rows: pd.DataFrame) -> str:
-    """The arm with the highest mean FATE of Eodd at its selected rounds, of those whose seeds are all done if any are.
+def best_arms(sweep: Sweep, rows: pd.DataFrame) -> list[str]:
+    """The arms that ``rows`` are of, the best first (``report.best``).
 
-    ``rows`` as of ``selected_rows``. Raises NotDrawnError where no arm has a FATE.
+    Raises NotDrawnError where none has a defined FATE.
     """
-    means = mean_fates(rows)
-    if not len(means):
-        raise NotDrawnError("no arm has a defined FATE of Eodd yet.")
-    return str(means.index[0])
-
-
-def mean_fates(rows: pd.DataFrame) -> pd.Series:
-    """Mean FATE by arm, highest first, whole arms before the others; undefined ones are left out."""
-    groups = rows.groupby("arm", sort=False)
-    table = pd.DataFrame({"fate": groups[FATE].mean(), "done": groups["status"].agg(lambda s: set(s) == {"done"})})
-    ordered: pd.Series = table.dropna().sort_values(["done", "fate"], ascending=False, kind="stable")["fate"]
-    return ordered
+    there = set(rows["arm"])
+    found = [arm for arm in arms_best_first(sweep) if arm in there]
+    if not found:
+        raise NotDrawnError("no arm has a defined FATE yet.")
+    return found

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from scp_ray.ledger import Sweep
 from scp_ray.maths.pareto import knee, pareto_front
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import INTERVAL, seed_mean_interval, selected_rows, with_errors
+from scp_ray.report.figures.rows import INTERVAL, seed_means, selected_rows, with_errors
 from scp_ray.report.figures.style import (
     BLUE,
     GREY,
@@ -48,7 +48,7 @@ def trade_off(sweep: Sweep, *, published: pd.DataFrame | None = None) -> Drawn:
 
 
 def plane_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per arm, in the sweep's order: means over seeds with ``_low`` and ``_high`` (``seed_mean_interval``).
+    """A row per arm, in the sweep's order: means over seeds with ``_low`` and ``_high`` (``seed_means``).
 
     ``within``: the mean Eodd does not lie above the mean upper end of the arm's own noise floor; ``front``: no arm is
     better in one of the two and no worse in the other; ``knee``. Arms with an undefined mean are left out.
@@ -71,7 +71,7 @@ def plane_table(rows: pd.DataFrame) -> pd.DataFrame:
 def _means(own: pd.DataFrame) -> dict[str, float]:
     found: dict[str, float] = {}
     for metric in ("f1", "eodd"):
-        mean, low, high = seed_mean_interval(own[f"val_{metric}"].tolist(), own[f"{metric}_error"].tolist())
+        mean, low, high = seed_means(own, metric)
         low, high = np.clip([low, high], 0, 1).tolist()  # NaN stays
         found |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
     return found

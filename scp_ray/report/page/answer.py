@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from scp_ray.ledger import Sweep
-from scp_ray.report.page.arms import Yardstick, ranked
+from scp_ray.report.page.arms import ranked
 from scp_ray.report.page.caveats import caveats
 from scp_ray.report.page.cost import Cost, duration
 from scp_ray.report.page.progress import Progress
 from scp_ray.report.page.reality import Reality, reality_of
 from scp_ray.report.search_result import SearchResult
+from scp_ray.report.yardstick import Yardstick
 
 Row = dict[str, Any]
 

@@ -1,53 +1,15 @@
-"""What each arm reaches at its selected rounds, and by what arms are ranked."""
+"""What each arm reaches at its selected rounds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from scp_ray.ledger import Sweep
-from scp_ray.report.page.rounds import baselines_of, gaps_of
+from scp_ray.report.best import best_first, feasible_arms
 from scp_ray.report.search_result import SearchResult
-
-GAP_TITLES = {"eodd": "Eodd", "eopp0": "Eopp0", "eopp1": "Eopp1"}
-
-
-@dataclass(frozen=True)
-class Yardstick:
-    """FATE of which gap, against which baseline."""
-
-    gap: str
-    baseline: str  # base: the trial's own round 0; vanilla: the vanilla model of the same seed
-
-    @property
-    def column(self) -> str:
-        """Of ``round_rows``."""
-        return f"fate_{self.gap}_{self.baseline}"
-
-    @property
-    def gap_title(self) -> str:
-        """ "Eodd"."""
-        return GAP_TITLES[self.gap]
-
-    @property
-    def title(self) -> str:
-        """ "FATE of Eodd", with its baseline where that is not the trial's own."""
-        return f"FATE of {self.gap_title}" + (" against vanilla" if self.baseline == "vanilla" else "")
-
-
-def yardstick_of(sweep: Sweep) -> Yardstick:
-    """The gap of the stop rule, Eodd where arms differ in it.
-
-    Where trials start from several base methods each one's own round 0 is another yardstick: then all are held against
-    the vanilla model of their seed.
-    """
-    gaps = {arm["config"]["stop"]["gap"] for arm in sweep.definition["arms"]}
-    gap = gaps.pop() if len(gaps) == 1 else "eodd"
-    others = (sweep.trials["base_id"] != sweep.trials["vanilla_id"]).any()
-    known = "vanilla" in baselines_of(sweep.rounds)
-    return Yardstick(gap if gap in gaps_of(sweep.rounds) else "eodd", "vanilla" if others and known else "base")
+from scp_ray.report.yardstick import Yardstick, baselines_of, gaps_of
 
 
 def arm_rows(sweep: Sweep, rows: pd.DataFrame, result: SearchResult | None) -> pd.DataFrame:
@@ -123,13 +85,10 @@ def _standing(table: pd.DataFrame, result: SearchResult | None) -> dict[str, Any
     if result is not None:
         known = result.configurations
         found |= {name: table["arm"].isin(known.loc[known[name], "arm"]) for name in ("front", "knee")}
-        # an arm that is not among them has an undefined objective, which breaks no constraint
-        found["feasible"] = ~table["arm"].isin(known.loc[~known["feasible"], "arm"])
+        found["feasible"] = feasible_arms(table["arm"], result)
     return found
 
 
 def ranked(table: pd.DataFrame, yardstick: Yardstick) -> pd.DataFrame:
-    """``arm_rows`` with the best first: whole and feasible ones by FATE, then the others; undefined ones last."""
-    last = float("-inf")
-    order = pd.DataFrame({"fit": table["whole"] & table["feasible"], "fate": table[yardstick.column].fillna(last)})
-    return table.loc[order.sort_values(["fit", "fate"], ascending=False, kind="stable").index].reset_index(drop=True)
+    """``arm_rows`` with the best first (``best.best_first``)."""
+    return table.loc[best_first(table["whole"], table["feasible"], table[yardstick.column])].reset_index(drop=True)

@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from scp_ray.ledger import Sweep
-from scp_ray.report.page.arms import Yardstick
 from scp_ray.report.page.reality import compare_command
 from scp_ray.report.page.words import counted
+from scp_ray.report.yardstick import Yardstick
 
 Said = tuple[str, str, str]  # title, words, command
 

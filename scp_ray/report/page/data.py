@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from scp_ray.ledger import Sweep
-from scp_ray.report.page.arms import GAP_TITLES, Yardstick
 from scp_ray.report.page.markup import columnar, plain
 from scp_ray.report.page.progress import Progress
-from scp_ray.report.page.rounds import baselines_of, curve_rows, gaps_of
+from scp_ray.report.page.rounds import curve_rows
 from scp_ray.report.page.words import images_of, rules_of, seeds_of
 from scp_ray.report.search_result import SearchResult
+from scp_ray.report.yardstick import GAP_TITLES, Yardstick, baselines_of, gaps_of
 
 
 def page_data(

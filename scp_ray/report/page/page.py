@@ -12,8 +12,9 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from scp_ray.ledger import Sweep
 from scp_ray.ledger.files import write_bytes
 from scp_ray.places import AnyPath
+from scp_ray.report.best import trade_offs
 from scp_ray.report.page.answer import answer_of
-from scp_ray.report.page.arms import arm_rows, ranked, yardstick_of
+from scp_ray.report.page.arms import arm_rows, ranked
 from scp_ray.report.page.cost import cost_of
 from scp_ray.report.page.data import page_data
 from scp_ray.report.page.health import failures_html, health_html, warnings
@@ -25,7 +26,7 @@ from scp_ray.report.page.rounds import round_rows
 from scp_ray.report.page.sections import answer_html, pictures_html, tables_html, test_html
 from scp_ray.report.page.tables import Table, arms_table, page_table, trials_table
 from scp_ray.report.page.words import images_of, rules_of, seeds_of
-from scp_ray.report.search_result import NothingWholeError, SearchResult, search_result
+from scp_ray.report.yardstick import yardstick_of
 
 SCRIPTS = ("base", "theme", "table", "detail", "curves", "plane", "start")
 
@@ -66,7 +67,7 @@ def page_html(
     own: list[Table] = []
     content = {}
     if begun:
-        rows, yardstick, result = round_rows(sweep), yardstick_of(sweep), _trade_offs(sweep)
+        rows, yardstick, result = round_rows(sweep), yardstick_of(sweep), trade_offs(sweep)
         table = arm_rows(sweep, rows, result)
         answer = answer_html(
             answer_of(sweep, table, yardstick, result, progress, cost), progress.words, warnings(sweep)
@@ -114,14 +115,6 @@ def _section(name: str, title: str, inside: str) -> str:
 
 def _asset(name: str) -> str:
     return (resources.files(__package__) / "assets" / name).read_text(encoding="utf-8")
-
-
-def _trade_offs(sweep: Sweep) -> SearchResult | None:
-    """None while no configuration is whole."""
-    try:
-        return search_result(sweep)
-    except NothingWholeError:
-        return None
 
 
 def _caption(sweep: Sweep, words: str) -> str:

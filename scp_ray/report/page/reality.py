@@ -10,8 +10,8 @@ from scp_ray.errors import ConfigError, LedgerError
 from scp_ray.ledger import Sweep
 from scp_ray.report.arms import BASE
 from scp_ray.report.compare import Comparison, Line, compare
-from scp_ray.report.page.arms import Yardstick
 from scp_ray.report.page.words import counted
+from scp_ray.report.yardstick import Yardstick
 
 MOST_COMPARED = 20  # arms; each is resampled for Holm's correction
 UNKNOWN = "It is the best that was seen; that it is better than before pruning is not shown here."

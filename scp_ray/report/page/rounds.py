@@ -6,22 +6,10 @@ import numpy as np
 import pandas as pd
 
 from scp_ray.ledger import Sweep
-from scp_ray.maths.gaps import GAPS
+from scp_ray.report.yardstick import baselines_of, gaps_of
 
-BASELINES = ("base", "vanilla")
 _EVIDENCE = ("floor_mean", "floor_low", "floor_high", "p", "low", "high")
 _PLAIN = ("channels_left", "seconds", "stop_reason", "val_n", "peak_memory_mb")
-
-
-def gaps_of(rounds: pd.DataFrame) -> list[str]:
-    """The gaps that the rounds tell FATE of, Eodd first."""
-    known = [gap for gap in GAPS if f"val_{gap}" in rounds and f"val_fate_{gap}_base" in rounds]
-    return sorted(known, key=lambda gap: gap != "eodd")
-
-
-def baselines_of(rounds: pd.DataFrame) -> list[str]:
-    """What FATE is told against: ``base``, and ``vanilla`` where the rounds have it."""
-    return [name for name in BASELINES if f"val_fate_eodd_{name}" in rounds]
 
 
 def round_rows(sweep: Sweep) -> pd.DataFrame:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from scp_ray.report.page.arms import Yardstick
 from scp_ray.report.page.markup import columnar, esc, plain, tag
 from scp_ray.report.page.parts import PageTable
+from scp_ray.report.yardstick import Yardstick
 
 FIRST = 25  # rows that a page of a table shows
 
