@@ -260,6 +260,25 @@ def test_status_names_a_failure_and_ends_with_1(miniature, tmp_path):
     assert "try again: scp-ray sweep x" in text
 
 
+def test_a_report_without_a_round_says_how_far_the_sweep_is_and_what_failed(done, tmp_path):
+    """The base model failed: nothing was recorded but why."""
+    root = tmp_path / "failed"
+    shutil.copytree(done[0], root)
+    for path in (root / "rounds").glob("*.parquet"):
+        path.unlink()
+    shutil.rmtree(root / "bases")
+    base = load_sweep(root).trials["base_id"].iloc[0]
+    failure = {"id": base, "label": "base vanilla", "kind": "X", "reason": "the loss became nan", "traceback": ""}
+    (root / "failures").mkdir()
+    (root / "failures" / f"{base}.json").write_text(json.dumps(failure | {"rerun": "scp-ray sweep again"}))
+    answer = ask("report", root)
+    assert answer.code == 0, answer.err
+    assert "No round has been recorded yet, so there are no tables and figures" in answer.out
+    page = (root / "report" / "index.html").read_text()
+    assert all(words in page for words in ("No answer yet", "the loss became nan", "scp-ray sweep again"))
+    assert ask("report", root, "--json").json["page"] == str(root / "report" / "index.html")
+
+
 def test_another_seed_of_an_arm_joins_those_that_are_recorded(miniature, tmp_path):
     for seed in (0, 3):
         run = ask("trial", miniature, "--out", tmp_path, "--set", "grid.pr_c=[0.05]", "--set", f"seeds=[{seed}]")

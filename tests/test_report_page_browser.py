@@ -230,6 +230,36 @@ def test_a_click_on_a_point_opens_its_trials(opened: Opened):
     assert "Trial t1s2" in panel.inner_text() and "base2" in panel.inner_text()
 
 
+@pytest.mark.parametrize("chart", ["curves", "plane"])
+def test_arrow_keys_walk_the_points_of_a_chart_and_enter_opens_one(opened: Opened, chart: str):
+    """Down from line to line until the repaired arm's, right to its second point, and back again after Escape."""
+    page = opened.page
+    page.locator(f"#{chart}").focus()
+    assert page.locator(f"#{chart}").evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    spoken = page.locator(f"#{chart} + .unseen")
+    page.keyboard.press("ArrowRight")
+    for _ in range(3):
+        if REPAIRED in spoken.inner_text():
+            break
+        page.keyboard.press("ArrowDown")
+    assert REPAIRED in spoken.inner_text() and "F1 0." in spoken.inner_text()
+    if chart == "curves":
+        page.keyboard.press("ArrowRight")
+        assert "round 1, 3 seeds" in spoken.inner_text()
+    page.locator(f"#{chart} .hoverlayer .hovertext", has_text=REPAIRED).wait_for()  # shown a moment later
+    page.keyboard.press("Enter")
+    panel = page.locator("#detail")
+    assert panel.is_visible()
+    assert REPAIRED in panel.inner_text()
+    assert ("Each seed at round 1" if chart == "curves" else "Each seed at its selected round") in panel.inner_text()
+    page.keyboard.press("Escape")
+    assert panel.is_hidden()
+    assert page.evaluate("document.activeElement.id") == chart
+    page.keyboard.press("Enter")
+    assert REPAIRED in panel.inner_text(), "the same point still"
+    assert opened.said == []
+
+
 def test_a_failed_trial_tells_why_and_how_to_run_it_again_and_escape_leads_back(opened: Opened):
     button = opened.page.locator("[data-table=trials] button", has_text="t2s2")
     button.focus()
@@ -255,15 +285,18 @@ def test_the_keyboard_reaches_every_control_in_order(opened: Opened):
         "baseline",
         "bands",
         "spread",
+        "curves",
         "show-all",
         REPAIRED,
+        "plane",
         "arm",
         "t0s0",
         "trial",
     ]
     assert set(wanted) <= set(reached)
     order = [
-        reached.index(name) for name in ("Curves and trade-offs", "gap", "bands", "show-all", "arm", "trial", "t0s0")
+        reached.index(name)
+        for name in ("Curves and trade-offs", "gap", "bands", "curves", "show-all", "plane", "arm", "trial", "t0s0")
     ]
     assert order == sorted(order)
     assert "detail-close" not in reached

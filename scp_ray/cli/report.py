@@ -15,6 +15,7 @@ from scp_ray.cli.output import print_json
 from scp_ray.cli.trade_offs import trade_offs
 
 if TYPE_CHECKING:
+    from scp_ray.ledger import Sweep
     from scp_ray.places import AnyPath
 
 
@@ -39,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.report.tables import caption, fate_points, fate_table, format_table, notes
 
     sweep = load_sweep(options.dir)
+    if not len(sweep.rounds):
+        return _page_alone(sweep, as_json=options.json)
     fill_evidence(sweep, _tell_filling)
     table = fate_table(sweep)
     folder, below = sweep.ledger.root / "report", caption(sweep, bands=draws_bands(table))
@@ -63,6 +66,19 @@ def run(options: argparse.Namespace) -> int:
         print(path)
     kinds = ", ".join(f"{folder}/ ({count} files)" for folder, count in _folders(written.files).items())
     print(*([f"Beside it: {kinds}"] if kinds else []), f"The report: {written.page}", sep="\n")
+    return 0
+
+
+def _page_alone(sweep: Sweep, *, as_json: bool) -> int:
+    """Of a sweep that has no round yet: how far it is, what failed and how to go on."""
+    from scp_ray.report.page.page import write_page
+
+    page = write_page(sweep, sweep.ledger.root / "report")
+    if as_json:
+        print_json({"table": [], "page": str(page), "missing": ["no round has been recorded yet"], "files": []})
+        return 0
+    print(f"No round has been recorded yet, so there are no tables and figures. See scp-ray status {sweep.ledger.root}")
+    print(f"The report, with how far the sweep is and what failed: {page}")
     return 0
 
 

@@ -28,7 +28,7 @@ from scp_ray.report.page.tables import Table, arms_table, page_table, trials_tab
 from scp_ray.report.page.words import images_of, rules_of, seeds_of
 from scp_ray.report.yardstick import yardstick_of
 
-SCRIPTS = ("base", "theme", "table", "detail", "curves", "plane", "start")
+SCRIPTS = ("base", "theme", "table", "detail", "keys", "curves", "plane", "start")
 
 
 def write_page(

@@ -70,7 +70,7 @@ function drawCurves() {
   const empty = arms.filter((arm) => !rowsOfArm(arm).length);
   const waiting = empty.length ? ` No round yet: ${empty.map((arm) => DATA.arms.label[arm]).join("; ")}.` : "";
   const none = undefinedOnes.length ? ` Undefined throughout (the baseline's gap is 0): ${undefinedOnes.map((arm) => DATA.arms.label[arm]).join("; ")}.` : "";
-  byId("curves-note").textContent = `FATE of ${gap.title} against ${baselineTitle(baseline)}; means over seeds; ${DATA.images}; all rounds (0: before pruning), selection rule ${DATA.select}. Higher is better. Shaded: where FATE would lie in 95 of 100 cases were the model fair. ${several(arms.length, "arm")} of ${count(DATA.arms.label.length)} shown.${bands}${none}${waiting} A click on a point, or on a name in the tables, opens its trials.`;
+  byId("curves-note").textContent = `FATE of ${gap.title} against ${baselineTitle(baseline)}; means over seeds; ${DATA.images}; all rounds (0: before pruning), selection rule ${DATA.select}. Higher is better. Shaded: where FATE would lie in 95 of 100 cases were the model fair. ${several(arms.length, "arm")} of ${count(DATA.arms.label.length)} shown.${bands}${none}${waiting} A click on a point, or on a name in the tables, opens its trials; so do the arrow keys and Enter.`;
 }
 
 function swatch(arm) {
@@ -130,4 +130,5 @@ function startCurves() {
   byId("show-best").addEventListener("click", () => showArms(DATA.ranked.slice(0, MOST_BANDS)));
   byId("show-none").addEventListener("click", () => showArms([]));
   byId("curves").on("plotly_click", (event) => openArm(event.points[0].customdata, event.points[0].x));
+  startKeys("curves", openArm);
 }

@@ -79,7 +79,7 @@ function drawPlane() {
   byId("plane-note").textContent = `${several(all.length, "arm")} with all of their seeds, each the mean over seeds at the round that ${DATA.select} chose; ${DATA.images}. ` +
     (intervals ? "Bars: 95 % t intervals, seed variance pooled over arms" + (all.length > 60 ? " (of the front alone; hover tells the others). " : ". ") : "No intervals: no arm has a second seed. ") +
     (objectives.length > 2 ? `The front is of ${objectives.map(({ title }) => title).join(", ")} together; the first two are drawn. ` : "") +
-    "The front is the best by the same numbers that it is drawn from: its values are optimistic. A click on a point opens its trials.";
+    "The front is the best by the same numbers that it is drawn from: its values are optimistic. A click on a point opens its trials; so do the arrow keys and Enter.";
 }
 
 function startPlane() {
@@ -92,4 +92,5 @@ function startPlane() {
   byId("plane").on("plotly_click", (event) => {
     if (known(event.points[0].customdata)) openArm(event.points[0].customdata);
   });
+  startKeys("plane", (arm) => openArm(arm));
 }
