@@ -20,6 +20,7 @@ def recompute(chosen: Chosen, root: str | None = None) -> dict[str, Tensor]:
     """
     import torch
 
+    from scp_ray.allocator import keep_freed_memory
     from scp_ray.config import TrialConfig
     from scp_ray.devices import choose_device
     from scp_ray.parts import state_to_cpu
@@ -30,6 +31,7 @@ def recompute(chosen: Chosen, root: str | None = None) -> dict[str, Tensor]:
     if root is not None:
         plain = config.as_dict()
         config = TrialConfig.from_dict(plain | {"dataset": plain["dataset"] | {"root": root}})
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(int(row["threads"]))
     try:

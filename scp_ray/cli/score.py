@@ -108,12 +108,14 @@ def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -
     """A row per channel, and how many pieces of the work each process did: see ``Scorers.tally``."""
     import torch
 
+    from scp_ray.allocator import keep_freed_memory
     from scp_ray.assembly import build_learner, layer_scores
     from scp_ray.backbones.layers import find_layer
     from scp_ray.devices import choose_device
     from scp_ray.loop.rounds import kept_channels
     from scp_ray.terminal import Counter
 
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     device = choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
     config.pick.check(config.criterion, config.dataset.attribute_names)

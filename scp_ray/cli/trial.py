@@ -23,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Train its bases where they are missing, then run it, into the same ledger as a sweep would."""
     import torch
 
+    from scp_ray.allocator import keep_freed_memory
     from scp_ray.devices import choose_device
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.definition import define, version_notes
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     arm = config.resolved_arms()[0]
     trial = arm.trials[0]
     arm = replace(arm, trials=(trial,))
+    keep_freed_memory()
     torch.set_num_threads(config.resources.threads)
     device = choose_device(config.resources.device)
     root = sweep_folder(options.out, config.name)

@@ -5,13 +5,12 @@ Torch is not imported here, so that decoding processes start at once.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import io
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +18,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from scp_ray.allocator import keep_freed_memory
 
 # Part of a trial's identity: raise it when the same file would decode to other pixels.
 DECODE_VERSION = 2
@@ -75,7 +76,7 @@ def look_at_all(
     Raises OSError where the disk refuses.
     """
     if own_process:
-        _keep_memory()
+        keep_freed_memory()  # giving a picture back and getting the next anew halved the speed
     if size is None:
         return _hashed([_see(path, None) for path in paths])
     seen, nothing = [], bytes(3 * size * size)
@@ -109,14 +110,6 @@ def _see(path: Path, size: int | None) -> tuple[Look, NDArray[np.uint8] | None]:
         return _useless(digest, str(error) or type(error).__name__, _breaks_off(content))
     pixels = b"" if size is None else np.asarray(square(image, size)).transpose(2, 0, 1).tobytes()
     return Look(digest, kind, rotated, "", False, b"", pixels, zlib.crc32(pixels)), hash_points(image)
-
-
-def _keep_memory() -> None:
-    """Let glibc keep what a picture took for the next one: giving it back and getting it anew halved the speed."""
-    with suppress(AttributeError, OSError):  # another C library has other habits
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in ((-1, 1 << 28), (-2, 1 << 26), (-3, 1 << 25)):  # when to trim, to pad and to map
-            mallopt(parameter, value)
 
 
 def square(image: Image.Image, size: int) -> Image.Image:

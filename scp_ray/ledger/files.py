@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import time
@@ -28,6 +29,7 @@ from scp_ray.remote import RemotePath
 STORE_REMEDY = "See whether the bucket is there and may be written to, or choose another --out, then try again."
 _SMALL = 2**15  # bytes of a table in memory
 _AT_ONCE = 16  # requests to an object store where many files are read
+_A_PART = 32  # local files that are worth a thread
 _FOOTER = 1 << 16  # bytes
 
 # as disk.replacing names them; these are written by the sweep's driver and its workers alone
@@ -150,11 +152,17 @@ def read_weights(path: AnyPath) -> dict[str, Tensor]:
 
 
 def read_many(paths: Sequence[AnyPath]) -> list[pa.Table]:
-    """Parquet files as they are, in order; many at once where they lie on an object store. Raises LedgerError."""
-    if all(isinstance(path, Path) for path in paths):
-        return [read_arrow(path) for path in paths]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(read_arrow, paths))
+    """Parquet files as they are, in order; many at once where they lie on an object store. Raises LedgerError.
+
+    Local ones are read in as many parts as there are cores: a thread for each file takes turns with the others.
+    """
+    if not all(isinstance(path, Path) for path in paths):
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(read_arrow, paths))
+    each = max(_A_PART, -(-len(paths) // (os.cpu_count() or 1)))
+    parts = [paths[first : first + each] for first in range(0, len(paths), each)]
+    with ThreadPoolExecutor(max(1, len(parts))) as pool:
+        return [table for tables in pool.map(lambda part: [*map(read_arrow, part)], parts) for table in tables]
 
 
 def read_table(path: AnyPath) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import torch
 
+from scp_ray.allocator import keep_freed_memory
 from scp_ray.assembly import State, build_learner, layer_scores, train_feed
 from scp_ray.backbones.base import Backbone
 from scp_ray.backbones.layers import find_layer
@@ -66,6 +67,7 @@ def calibrate(
     Started with time left, a task is gone through with; so the limit is passed by one task at most.
     """
     where = choose_device(device, given_gpu=given_gpu)
+    keep_freed_memory()  # as a worker does
     before, started = torch.get_num_threads(), time.perf_counter()
     torch.set_num_threads(threads)
     found: list[Rates | str] = []

@@ -15,6 +15,7 @@ import torch
 from ray.exceptions import ObjectLostError
 from torch import Tensor
 
+from scp_ray.allocator import give_back_freed_memory, keep_freed_memory
 from scp_ray.assembly import batches_of, build_learner
 from scp_ray.config import TrialConfig
 from scp_ray.config.identity import data_identity
@@ -89,6 +90,7 @@ class Scorer:
     def open(self) -> str:
         """Be ready; returns "node:process id". Raises DataError where the data is not the trial's."""
         setup = self._setup
+        keep_freed_memory()
         torch.set_num_threads(setup.threads)
         self._device = choose_device("cuda" if setup.on_gpu else "cpu")
         self._data = setup.config.dataset.load()
@@ -122,7 +124,8 @@ class Scorer:
         return block_scores(request.criterion, parts, rows, self._device)
 
     def rest(self) -> None:
-        """Leave the GPU's memory to the trial, which trains now."""
+        """Leave the memory to the trial, which trains now."""
+        give_back_freed_memory()
         torch.cuda.empty_cache()  # nothing where CUDA is not in use
 
     def _prepare(self, request: Request) -> None:

@@ -9,11 +9,13 @@ import signal
 import numpy as np
 import torch
 
+from scp_ray.allocator import give_back_freed_memory, keep_freed_memory
 from scp_ray.seeds import derive_seed
 
 
 def prepare() -> None:
     """Once in its life."""
+    keep_freed_memory()
     # Ray ends a worker on SIGTERM, wherever it is; Slurm may send SIGUSR1 to every process instead
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.getsignal(signal.SIGTERM))
@@ -22,6 +24,7 @@ def prepare() -> None:
 def reset(threads: int, job_id: str) -> None:
     """Nothing of the job before is left, whatever a plug-in did: memory, modes, or the place in a random stream."""
     gc.collect()  # a model and its optimizer hold each other through hooks and closures
+    give_back_freed_memory()  # what the next job needs is not what this one took
     gc.freeze()  # what is still there is modules and caches: the next time only the next job's is looked through
     torch.cuda.empty_cache()  # nothing where CUDA is not in use
     torch.set_num_threads(threads)
