@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.measure import arguments, in_turns, tell
 from benchmarks.stores import CLASSES, random_store, train_of
+from scp_ray.allocator import keep_freed_memory
 from scp_ray.backbones.resnet import ResNet18
 from scp_ray.data.batches import TrainFeed, place
 from scp_ray.loop.fit import fit_
@@ -27,6 +28,7 @@ def main() -> None:
     """Measure both and print the ratio."""
     gpu = torch.cuda.is_available()
     options = arguments(__doc__ or "", steps=100 if gpu else 3, batch=256 if gpu else 64, size=128)
+    keep_freed_memory()  # as the processes of trials do
     device = torch.device("cuda" if gpu else "cpu")
     network = ResNet18(weights="none").build(CLASSES, image_size=options.size, seed=0)
     learner = Learner(*network).to(device).train()

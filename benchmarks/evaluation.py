@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.measure import arguments, in_turns, tell
 from benchmarks.stores import random_store, train_of
+from scp_ray.allocator import keep_freed_memory
 from scp_ray.backbones.base import backbones
 from scp_ray.data.batches import eval_batches, place
 from scp_ray.ledger.evidence import evidence_table
@@ -27,6 +28,7 @@ THREADS = 2
 def main() -> None:
     """Evaluation, forward passes and evidence in turns."""
     options = arguments(__doc__ or "", images=5000, classes=114, size=96, batch=250, repeats=5)
+    keep_freed_memory()  # as the processes of trials do
     torch.set_num_threads(THREADS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = backbones.get("tiny")().build(options.classes, image_size=options.size, seed=0)

@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks.measure import arguments, in_turns, tell
 from benchmarks.stores import CLASSES, random_store, train_of
+from scp_ray.allocator import keep_freed_memory
 from scp_ray.backbones.base import backbones
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.data.batches import place, scoring_batches
@@ -30,6 +31,7 @@ def main() -> None:
     """Measure both layers and print the ratios."""
     gpu = torch.cuda.is_available()
     options = arguments(__doc__ or "", samples=4096 if gpu else 128, batch=128 if gpu else 64, size=128, repeats=5)
+    keep_freed_memory()  # as the processes of trials do
     torch.set_num_threads(THREADS)
     device = torch.device("cuda" if gpu else "cpu")
     learner = Learner(*backbones.get("vgg11")().build(CLASSES, image_size=options.size, seed=0)).to(device)

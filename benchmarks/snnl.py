@@ -27,7 +27,7 @@ RELEASED: dict[str, Any] = {"distance": "cosine", "temperature": 1.0, "self_pair
 
 def main() -> None:
     """Both forms at both sizes, the three ways in turns."""
-    options = arguments(__doc__ or "", channels=512, repeats=9, threads=2)
+    options = arguments(__doc__ or "", channels=512, repeats=21, threads=2)
     torch.set_num_threads(options.threads)
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")

@@ -20,6 +20,7 @@ from torch.nn.functional import one_hot, softplus
 RELEASED_EPSILON = 1e-9
 SMALLEST_SUM = 1e-280  # of exponentials: below it they lose digits
 LARGEST_SQUARE = 300.0  # |m|^2 / 2: the factors lie between e^-300 and e^600
+ROUNDING = 1e-24  # of 1 - cos of unit maps: doubles of equal directions differ by 1e-30
 _SMALLEST = 1e-100  # doubles from here to its inverse can be squared; floats always
 TOGETHER = 4  # so many labellings get sums of their own each, equal to the last bit to those of a call of its own
 
@@ -27,8 +28,8 @@ TOGETHER = 4  # so many labellings get sums of their own each, equal to the last
 def product_scores(maps: Tensor, labellings: Tensor, distance: str, temperature: float | str, self_pair: str) -> Tensor:
     """(N, c, D) maps and (R, N) labellings to (R, c) float64 scores; NaN where they cannot be had in this way."""
     rows, usable = _rows(maps, distance)
-    halves = _scale_(rows, distance, temperature)
-    usable &= halves.amax(1) <= LARGEST_SQUARE
+    halves, beyond_rounding = _scale_(rows, distance, temperature)
+    usable &= beyond_rounding & (halves.amax(1) <= LARGEST_SQUARE)
     weights = (-halves).exp()
     pairs = torch.bmm(rows, rows.mT).exp_()
     pairs.diagonal(dim1=1, dim2=2).zero_()
@@ -46,10 +47,7 @@ def _rows(maps: Tensor, distance: str) -> tuple[Tensor, Tensor]:
     rows = maps.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format, copy=True)
     usable = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     if distance == "cosine":
-        largest = _largest(rows, 2)
-        usable = (largest > 0).all(1)  # an all-zero map has no direction
-        rows.div_(torch.where(largest > 0, largest, 1.0)[:, :, None])
-        rows.div_(torch.linalg.vector_norm(rows, dim=2, keepdim=True).clamp_(min=1.0))  # an entry is 1
+        usable = _unit_(rows, squares_fit=maps.dtype != torch.float64)
     if maps.dtype == torch.float64:
         rows -= rows[:, :1].clone()  # maps may differ by less than the rounding of their mean; floats do not
     rows -= rows.mean(1, keepdim=True)
@@ -59,27 +57,44 @@ def _rows(maps: Tensor, distance: str) -> tuple[Tensor, Tensor]:
     return rows, usable
 
 
+def _unit_(rows: Tensor, *, squares_fit: bool) -> Tensor:
+    """Scale maps (c, N, D) to length 1; returns (c,) whether all of a channel's have a direction: zero has none.
+
+    ``squares_fit``: the squares of all entries are doubles that keep their digits, as those of floats are.
+    """
+    if not squares_fit:
+        largest = _largest(rows, 2)
+        rows.div_(torch.where(largest > 0, largest, 1.0)[:, :, None])
+    norms = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
+    rows.div_(torch.where(norms > 0, norms, 1.0))
+    return (norms > 0).all(1)[:, 0]
+
+
 def _largest(rows: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """Of the absolute values; faster than by a copy of them, or by the norm of order infinity."""
     return torch.maximum(rows.amax(dim), -rows.amin(dim))
 
 
-def _scale_(rows: Tensor, distance: str, temperature: float | str) -> Tensor:
+def _scale_(rows: Tensor, distance: str, temperature: float | str) -> tuple[Tensor, Tensor]:
     """Scale rows so that half a squared distance is minus an exponent; half their squares, (c, N).
 
+    And whether the distances, which "auto" scales to one, are more than the rounding of unit maps, (c,).
     Over all pairs i != j of centred maps the mean of |m_i - m_j|^2 is 2 / (N - 1) times the sum of |m_i|^2. Half of
     the squared distance of unit maps is 1 - cos.
     """
     squares = torch.linalg.vector_norm(rows, dim=2).square_()
     share = 0.5 if distance == "cosine" else 1.0
+    told = torch.ones_like(squares[:, 0], dtype=torch.bool)
     if temperature == "auto":
         mean = 2 * share * squares.sum(1) / (rows.shape[1] - 1)
         inverse = torch.where(mean > 0, 1 / mean, 0.0)
+        if distance == "cosine":
+            told = mean > ROUNDING
     else:
         inverse = torch.full_like(squares[:, 0], 1 / float(temperature))
     rows *= (2 * share * inverse).sqrt()[:, None, None]
     halves: Tensor = squares * (share * inverse)[:, None]
-    return halves
+    return halves, told
 
 
 def _sums(pairs: Tensor, weights: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
