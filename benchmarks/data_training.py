@@ -21,6 +21,7 @@ from scp_ray.backbones.resnet import ResNet18
 from scp_ray.data.batches import TrainFeed, place
 from scp_ray.loop.fit import fit_
 from scp_ray.maths.balance import balanced_weights
+from scp_ray.modes import working_in
 from scp_ray.parts import Learner, TrainPlan
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     device = torch.device("cuda" if gpu else "cpu")
     network = ResNet18(weights="none").build(CLASSES, image_size=options.size, seed=0)
     learner = Learner(*network).to(device).train()
-    plan = TrainPlan(batch_size=options.batch, augment="released")
+    plan = TrainPlan(batch_size=options.batch, augment="released", precision="bf16" if gpu else "float32")
     optimizers, generator = learner.optimizers(plan), torch.Generator()
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "random.arrow"
@@ -43,11 +44,10 @@ def main() -> None:
         resident = next(iter(feed(0, 0)))
 
         def epoch() -> None:
-            with torch.autocast("cuda", torch.bfloat16, enabled=gpu):
-                fit_(learner, feed, replace(plan, epochs=1), seed=0)
+            fit_(learner, feed, replace(plan, epochs=1), seed=0)
 
         def alone() -> None:
-            with torch.autocast("cuda", torch.bfloat16, enabled=gpu):
+            with working_in(plan.precision, learner.network):
                 for _ in range(options.steps):
                     learner.training_step_(resident, optimizers, generator)
 

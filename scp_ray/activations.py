@@ -17,18 +17,24 @@ def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def with_features(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) and what the last linear layer was given, (N, d): the penultimate features, with gradient."""
+    """Logits (N, K) and what the last linear layer was given, (N, d): the penultimate features, with gradient.
+
+    Features are float32, in whatever precision the network works.
+    """
     caught: list[Tensor] = []
     handle = last_linear(network)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
         logits = network(image)
     finally:
         handle.remove()
-    return logits, caught[0]
+    return logits, caught[0].float()
 
 
 def outputs_of(network: nn.Module, names: Sequence[str], image: Tensor) -> tuple[list[Tensor], Tensor]:
-    """What the named modules put out on the way, in the order of ``names``, and the logits (N, K); with gradient."""
+    """What the named modules put out on the way, in the order of ``names``, and the logits (N, K); with gradient.
+
+    Float32, in whatever precision the network works.
+    """
     caught: dict[str, Tensor] = {}
 
     def catcher(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -43,7 +49,7 @@ def outputs_of(network: nn.Module, names: Sequence[str], image: Tensor) -> tuple
     finally:
         for handle in handles:
             handle.remove()
-    return [caught[name] for name in names], logits
+    return [caught[name].float() for name in names], logits
 
 
 class _Reached(Exception):

@@ -81,6 +81,7 @@ class TrainPlan:
     sampler: Literal["method", "class", "group", "class_group", "plain"] = "method"  # what an epoch is balanced over
     augment: Literal["released", "flips", "none"] = "released"
     loss: Literal["native", "ce"] = "native"  # the method's own, or plain cross-entropy
+    precision: Literal["float32", "bf16"] = "float32"  # of the network's own products in training; see modes
 
 
 @dataclass(frozen=True)

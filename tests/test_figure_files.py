@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import itertools
+import warnings
 import xml.etree.ElementTree as ElementTree
 
 import figured_sweep
 import matplotlib
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -147,3 +149,20 @@ def test_the_old_curves_keep_their_palette(tmp_path):
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=100)
     assert Image.open(picture).size == (700, 460)
+
+
+def test_of_many_arms_the_curves_of_the_best_are_drawn_and_the_caption_says_so(tmp_path):
+    """100 arms, arm a with a mean FATE of a hundredths in round 1: arms 76 to 99 are the 24 best."""
+    from scp_ray.report.figures.fate_curves import draw_fate_curves, save_figure
+
+    numbers = np.repeat(np.arange(100), 2)
+    rounds = np.tile([0, 1], 100)
+    table = pd.DataFrame({"arm": [f"arm {number}" for number in numbers], "round": rounds, "fate_std": 0.0})
+    table["fate_mean"] = np.where(rounds == 1, numbers / 100, 0.0)
+    figure = draw_fate_curves(table, "FATE of the arms.")
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [f"arm {a}" for a in range(76, 100)]
+    below = " ".join(figure.get_supxlabel().split())
+    assert below.startswith("FATE of the arms. Drawn are 24 arms of 100, those with the highest mean FATE;")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as of a layout that does not fit
+        assert len(save_figure(figure, tmp_path / "many")) == 2

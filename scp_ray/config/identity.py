@@ -25,7 +25,7 @@ from scp_ray.parts import Network, PrunableLayer, TrainPlan
 from scp_ray.registry import spec_of
 
 # Fields that came later, with the value that means what was done before: such trials keep their ids.
-AS_BEFORE = {"sampler": "method", "loss": "native"}
+AS_BEFORE = {"sampler": "method", "loss": "native", "precision": "float32"}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from scp_ray.errors import BatchTooLargeError, DataError, DivergedError
 from scp_ray.maths.accumulation import accumulate_
-from scp_ray.modes import drawing_from
+from scp_ray.modes import drawing_from, working_in
 from scp_ray.parts import Batch, Epoch, Learner, TrainPlan
 from scp_ray.seeds import derive_seed
 
@@ -94,7 +94,7 @@ def _train_one_epoch(
     recorded: defaultdict[str, list[Tensor]] = defaultdict(list)
     learner.begin_epoch_(epoch, plan.epochs)
     train = learner.training_step_ if plan.loss == "native" else partial(cross_entropy_step_, learner)
-    with drawing_from(seed, device):  # dropout
+    with drawing_from(seed, device), working_in(plan.precision, learner.network):  # dropout draws
         try:
             for batch in batches:
                 for name, value in train(batch, optimizers, generator).items():

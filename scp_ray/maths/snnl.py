@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from scp_ray.errors import ScoreError
-from scp_ray.maths.snnl_products import RELEASED_EPSILON, product_scores
+from scp_ray.maths.snnl_products import RELEASED_EPSILON, groupings_of, product_scores
 
 Distance = Literal["sqeuclidean", "cosine"]
 SelfPair = Literal["exclude", "numerator_only"]
 
 # Doubles held at a time for one block of channels: a few such tensors live at once, and stay in the cache.
-BLOCK_ELEMENTS = 2**20
+BLOCK_ELEMENTS = 2**19
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
 
@@ -58,7 +58,8 @@ def snnl_scores(
     """
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
     options = (distance, temperature, self_pair)
-    parts = [product_scores(some, labellings, *options) for some in torch.split(maps, _block(maps), 1)]
+    groupings = groupings_of(labellings)
+    parts = [product_scores(some, groupings, *options) for some in torch.split(maps, _block(maps), 1)]
     limit = torch.finfo(torch.float32).max
     scores = _filled_in(torch.cat(parts, 1), maps, labellings, *options).clamp(-limit, limit).float()
     return scores if groups.ndim == 2 else scores[0]

@@ -12,6 +12,7 @@ caller takes the long way.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,20 +26,40 @@ _SMALLEST = 1e-100  # doubles from here to its inverse can be squared; floats al
 TOGETHER = 4  # so many labellings get sums of their own each, equal to the last bit to those of a call of its own
 
 
-def product_scores(maps: Tensor, labellings: Tensor, distance: str, temperature: float | str, self_pair: str) -> Tensor:
-    """(N, c, D) maps and (R, N) labellings to (R, c) float64 scores; NaN where they cannot be had in this way."""
+class Grouping(NamedTuple):
+    """Some of a call's labellings, for all of its blocks."""
+
+    codes: Tensor  # (r, N), from 0
+    member: Tensor  # (r, G, N) float64: 1 where a sample is of the group
+    paired: Tensor  # (r, 1, N): whether a sample has another one of its group
+    pairs: Tensor  # (r, 1): how many have
+
+
+def groupings_of(labellings: Tensor) -> list[Grouping]:
+    """Of (R, N) labellings, as many at a time as are summed over together."""
+    codes, groups = torch.unique(labellings, return_inverse=True)
+    found = []
+    for some in torch.split(groups, 1 if len(groups) <= TOGETHER else len(groups)):
+        member = one_hot(some, len(codes)).movedim(2, 1).double()
+        paired = (member.sum(2).gather(1, some) > 1)[:, None]
+        found.append(Grouping(some, member, paired, paired.sum(2)))
+    return found
+
+
+def product_scores(
+    maps: Tensor, groupings: list[Grouping], distance: str, temperature: float | str, self_pair: str
+) -> Tensor:
+    """(N, c, D) maps and R labellings to (R, c) float64 scores; NaN where they cannot be had in this way."""
     rows, usable = _rows(maps, distance)
     halves, beyond_rounding = _scale_(rows, distance, temperature)
     usable &= beyond_rounding & (halves.amax(1) <= LARGEST_SQUARE)
     weights = (-halves).exp()
     pairs = torch.bmm(rows, rows.mT).exp_()
     pairs.diagonal(dim1=1, dim2=2).zero_()
-    codes, groups = torch.unique(labellings, return_inverse=True)
-    step = 1 if len(groups) <= TOGETHER else len(groups)
     parts = []
-    for some in torch.split(groups, step):
-        own, other, paired = _sums(pairs, weights, some, len(codes))
-        parts.append(_scores(own, other, paired, halves, self_pair))
+    for grouping in groupings:
+        own, other = _sums(pairs, weights, grouping)
+        parts.append(_scores(own, other, grouping, halves, self_pair))
     return torch.where(usable, torch.cat(parts), math.nan)
 
 
@@ -67,7 +88,8 @@ def _unit_(rows: Tensor, *, squares_fit: bool) -> Tensor:
         rows.div_(torch.where(largest > 0, largest, 1.0)[:, :, None])
     norms = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
     rows.div_(torch.where(norms > 0, norms, 1.0))
-    return (norms > 0).all(1)[:, 0]
+    directed: Tensor = (norms > 0).all(1)[:, 0]
+    return directed
 
 
 def _largest(rows: Tensor, dim: int | tuple[int, ...]) -> Tensor:
@@ -97,18 +119,17 @@ def _scale_(rows: Tensor, distance: str, temperature: float | str) -> tuple[Tens
     return halves, told
 
 
-def _sums(pairs: Tensor, weights: Tensor, groups: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over each sample's own group and over the others, (r, c, N), and whether it has a partner, (r, 1, N)."""
-    member = one_hot(groups, count).movedim(2, 1).double()  # (r, G, N)
+def _sums(pairs: Tensor, weights: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
+    """Sums over each sample's own group and over the others, (r, c, N)."""
+    member, codes = grouping.member, grouping.codes
     # the pairs are symmetric, and a product is faster with the few rows on the left
     sums = torch.bmm(weights[:, None] * member.flatten(0, 1), pairs).view(len(pairs), *member.shape)  # (c, r, G, N)
-    place = groups[None, :, None].expand(len(sums), -1, -1, -1)
+    place = codes[None, :, None].expand(len(sums), -1, -1, -1)
     own, other = sums.gather(2, place)[:, :, 0], sums.scatter(2, place, 0.0).sum(2)
-    paired = member.sum(2).gather(1, groups) > 1
-    return own.movedim(1, 0), other.movedim(1, 0), paired[:, None]
+    return own.movedim(1, 0), other.movedim(1, 0)
 
 
-def _scores(own: Tensor, other: Tensor, paired: Tensor, halves: Tensor, self_pair: str) -> Tensor:
+def _scores(own: Tensor, other: Tensor, grouping: Grouping, halves: Tensor, self_pair: str) -> Tensor:
     """(r, c) of sums (r, c, N) that lack the factor exp(-halves)."""
     if self_pair == "numerator_only":
         numerator = torch.log(own * (-halves).exp() + 1 + RELEASED_EPSILON) + halves
@@ -117,6 +138,6 @@ def _scores(own: Tensor, other: Tensor, paired: Tensor, halves: Tensor, self_pai
     else:
         # -log(own / (own + other)) = log(1 + other / own): exact also where the groups are far apart
         terms = softplus(other.log() - own.log())
-        scores = torch.where(paired, terms, 0.0).sum(2) / paired.sum(2)
-        lost = (paired & ((own < SMALLEST_SUM) | (other < SMALLEST_SUM))).any(2) | ~paired.any(2)
+        scores = torch.where(grouping.paired, terms, 0.0).sum(2) / grouping.pairs
+        lost = (grouping.paired & (torch.minimum(own, other) < SMALLEST_SUM)).any(2) | (grouping.pairs == 0)
     return torch.where(lost, math.nan, scores)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from scp_ray.config import Arm, ResolvedTrial, TrialConfig
-from scp_ray.config.identity import outline
+from scp_ray.config.identity import outline, scores_id
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.rows import rows_done
 
@@ -103,3 +103,21 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     needed = {base for job in wanted for base in job.requires}
     to_do = [job for job in bases.values() if job.id not in left_out and job.id in needed] + wanted
     return Plan(tuple(to_do), tuple(done), tuple(failed), shared)
+
+
+def scorers_first(jobs: Sequence[Job]) -> list[Job]:
+    """Base models, then one trial of each first scoring that they share, then the others; each kind in its order.
+
+    Two trials of one base model and layer that begin side by side would both make the scores that one can read.
+    """
+    scored: set[tuple[str, str]] = set()
+    turns: tuple[list[Job], list[Job], list[Job]] = ([], [], [])
+    for job in jobs:
+        turn = 0
+        if job.trial is not None:
+            scoring = (job.trial.base_id, scores_id(job.config, job.trial.layer))
+            turn = 1 if job.trial.k and not job.rounds_done and scoring not in scored else 2
+            if turn == 1:
+                scored.add(scoring)
+        turns[turn].append(job)
+    return [job for turn in turns for job in turn]

@@ -13,9 +13,11 @@ from scp_ray.ledger.files import write_bytes
 from scp_ray.places import AnyPath
 from scp_ray.report.figures.style import MOST_BANDS, look
 
+MOST_ARMS = 24  # lines whose names fit beside the axes
+
 
 def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | None = None) -> Figure:
-    """A figure of ``fate_table``'s rows.
+    """A figure of ``fate_table``'s rows; of more than MOST_ARMS those with the highest FATE, which the caption says.
 
     Args:
         table: columns arm, round, fate_mean, fate_std; with fate_floor_low and fate_floor_high, and as few arms as
@@ -25,8 +27,12 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
     """
     figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
+    bands, count = draws_bands(table), table["arm"].nunique()
+    if count > MOST_ARMS:
+        best = table.groupby("arm", sort=False)["fate_mean"].max().nlargest(MOST_ARMS, keep="first").index
+        table = table[table["arm"].isin(best)]
+        caption += f" Drawn are {MOST_ARMS} arms of {count}, those with the highest mean FATE; the CSV has all."
     arms = list(table.groupby("arm", sort=False))
-    bands = draws_bands(table)
     for position, (arm, rows) in enumerate(arms):
         own_look = look(position)
         # side by side within a round: bands of several arms on top of each other cannot be read
