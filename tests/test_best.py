@@ -13,7 +13,7 @@ from test_load_sweep import arm, round_rows, write_sweep
 
 from scp_ray.ledger import Sweep, load_sweep
 from scp_ray.report.best import arms_best_first, best_first
-from scp_ray.report.figures.rows import best_arms
+from scp_ray.report.figures.rows import arms_in_turn
 from scp_ray.report.yardstick import yardstick_of
 
 
@@ -34,7 +34,8 @@ def test_the_highest_mean_first_undefined_ones_not_at_all(tmp_path: Path) -> Non
         tmp_path / "s", {"a": [0.1, 0.3], "b": [0.3, 0.4], "c": [0.3, math.nan], "d": [math.nan, math.nan]}
     )
     assert arms_best_first(found) == ["b", "c", "a"]
-    assert best_arms(found, pd.DataFrame({"arm": ["a", "c"]})) == ["c", "a"]
+    turns = arms_in_turn(found, pd.DataFrame({"arm": ["d", "a", "c"]}))
+    assert list(turns.items()) == [("c", 2), ("a", 2), ("d", 0)], "what has none comes last and was not ranked"
 
 
 def test_what_is_not_whole_comes_after_what_is(tmp_path: Path) -> None:

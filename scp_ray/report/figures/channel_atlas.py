@@ -23,7 +23,7 @@ from scp_ray.report.figures.channel_sets import (
     strip,
 )
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import best_arms, selected_rows
+from scp_ray.report.figures.rows import arms_in_turn, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, PALE, SMALL, errorbars, new_figure, styled
 from scp_ray.report.figures.varying import short_names
 from scp_ray.report.figures.words import cut, seeds_of, sentences, told_of
@@ -51,13 +51,13 @@ def _chosen(sweep: Sweep, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Arms at round 0 have pruned nothing and stay out of the choice.
     """
     rows = rows[rows["round"] > 0]
-    arms = best_arms(sweep, rows)[:MOST_ARMS]
+    ranks = arms_in_turn(sweep, rows)
+    arms = list(ranks)[:MOST_ARMS]
+    these = f"{len(arms)} arms with the highest mean FATE" if any(ranks.values()) else f"first {len(arms)} arms"
     seeds = sorted(rows["seed"].unique())[:MOST_SEEDS]
     kept = rows[rows["arm"].isin(arms) & rows["seed"].isin(seeds)]
     words = [
-        f"the {len(arms)} arms with the highest mean FATE of {rows['arm'].nunique()} that pruned"
-        if len(arms) < rows["arm"].nunique()
-        else "",
+        f"the {these} of {rows['arm'].nunique()} that pruned" if len(arms) < rows["arm"].nunique() else "",
         f"the first {len(seeds)} of {rows['seed'].nunique()} seeds" if len(seeds) < rows["seed"].nunique() else "",
     ]
     return kept, " and ".join(word for word in words if word)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from scp_ray.ledger import Sweep
 from scp_ray.report.figures.channel_sets import channels_of
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import best_arms, selected_rows
+from scp_ray.report.figures.rows import arms_in_turn, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, GREY, PALE, SMALL, VERMILION, legend_above, new_figure, styled
 from scp_ray.report.figures.words import cut, layer_text, sentences, told_of
 
@@ -23,15 +23,15 @@ def channel_scores(sweep: Sweep, arm: str | None = None) -> Drawn:
     it has are of the model before its last round, and the caption says which. Raises NotDrawnError where there is none.
     """
     rows = selected_rows(sweep)
-    candidates = [arm] if arm else best_arms(sweep, rows)
-    for name in candidates:
+    candidates = {arm: 0} if arm else arms_in_turn(sweep, rows)
+    for name, among in candidates.items():
         own = rows[rows["arm"] == name].sort_values("seed")
         try:
             table = score_table(channels_of(sweep, own["trial_id"]), own)
         except NotDrawnError:
             continue
         if len(table):
-            return _draw(sweep, str(name), own, table, len(candidates))
+            return _draw(sweep, str(name), own, table, among)
     raise NotDrawnError("no arm has channel scores: nothing was scored yet, or only controls without scores ran.")
 
 
@@ -117,7 +117,7 @@ def _caption(sweep: Sweep, arm: str, trials: pd.DataFrame, table: pd.DataFrame, 
         [
             f"Scores by {name} of {layer_text(trial)}, {table['channel'].nunique()} channels, on "
             f"training batches, of the arm {cut(arm, 60)}"
-            + (f" (the best of {among} by mean FATE of Eodd)" if among > 1 else ""),
+            + (f" (the best of {among} by mean FATE)" if among > 1 else ""),
             f"Points: seed {int(trial['seed'])}; crosses: the channels that these scores chose; triangles: those of "
             "later rounds; each panel ranks the channels that are left by itself",
             "Shaded: smallest to largest score over all seeds at a rank" if len(trials) > 1 else "",

@@ -11,7 +11,7 @@ from scp_ray.ledger.evidence import primary
 from scp_ray.maths.rates import group_counts
 from scp_ray.maths.wilson import wilson
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import best_arms, selected_rows
+from scp_ray.report.figures.rows import arms_in_turn, selected_rows
 from scp_ray.report.figures.style import BLUE, DOUBLE, ORANGE, SMALL, errorbars, legend_above, new_figure, styled
 from scp_ray.report.figures.words import cut, sentences, told_of
 
@@ -26,7 +26,7 @@ def class_rates(sweep: Sweep, arm: str | None = None) -> Drawn:
     Raises NotDrawnError where predictions are gone or the attribute has more than two groups.
     """
     rows = selected_rows(sweep)
-    chosen = arm or best_arms(sweep, rows)[0]
+    chosen, among = (arm, 0) if arm else next(iter(arms_in_turn(sweep, rows).items()))
     own = rows[rows["arm"] == chosen]
     selected = [(str(name), int(index)) for name, index in zip(own["trial_id"], own["selected_round"], strict=True)]
     starts = [(name, 0) for name, _ in selected]
@@ -38,7 +38,7 @@ def class_rates(sweep: Sweep, arm: str | None = None) -> Drawn:
     table = pd.concat(tables, ignore_index=True)
     names = class_names(sweep, chosen, classes)
     table.insert(0, "name", [names[code] for code in table["class"]])
-    return _draw(sweep, chosen, rows["arm"].nunique() if arm is None else 1, table, attribute)
+    return _draw(sweep, chosen, among, table, attribute)
 
 
 def rate_table(hits: np.ndarray, support: np.ndarray) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def _draw(sweep: Sweep, arm: str, among: int, table: pd.DataFrame, attribute: st
         [
             told_of(sweep, [arm], selected=True),
             f"The arm {arm}"
-            + (f", the best of {among} arms by mean FATE of Eodd on these very images," if among > 1 else "")
+            + (f", the best of {among} arms by mean FATE on these very images," if among > 1 else "")
             + " at its selected rounds, beside its base models (round 0)",
             "Markers: mean over seeds of the share of a class's images in a group that are recognised; bars: 95 % "
             "Wilson intervals at the number of images, which stands at the right; every seed answers the same images, "

@@ -57,13 +57,14 @@ INTERVAL = (
 )
 
 
-def best_arms(sweep: Sweep, rows: pd.DataFrame) -> list[str]:
-    """The arms that ``rows`` are of, the best first (``report.best``).
+def arms_in_turn(sweep: Sweep, rows: pd.DataFrame) -> dict[str, int]:
+    """The arms that ``rows`` are of, the best first (``report.best``), with how many were ranked.
 
-    Raises NotDrawnError where none has a defined FATE.
+    Arms without a defined FATE come after them in the sweep's order, and of these it is 0: nothing ranks them.
+    Raises NotDrawnError where there is no arm.
     """
-    there = set(rows["arm"])
-    found = [arm for arm in arms_best_first(sweep) if arm in there]
-    if not found:
-        raise NotDrawnError("no arm has a defined FATE yet.")
-    return found
+    there = [str(arm) for arm in rows["arm"].unique()]
+    if not there:
+        raise NotDrawnError("no arm has a selected round yet.")
+    ranked = [arm for arm in arms_best_first(sweep) if arm in there]
+    return dict.fromkeys(ranked, len(ranked)) | {arm: 0 for arm in there if arm not in ranked}

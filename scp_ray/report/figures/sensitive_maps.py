@@ -16,7 +16,7 @@ from scp_ray.report.figures.base_model import batch_of, config_of, load_base, lo
 from scp_ray.report.figures.channel_sets import channels_of
 from scp_ray.report.figures.class_rates import class_names
 from scp_ray.report.figures.drawn import Drawn, NotDrawnError
-from scp_ray.report.figures.rows import best_arms, selected_rows
+from scp_ray.report.figures.rows import arms_in_turn, selected_rows
 from scp_ray.report.figures.style import DOUBLE, SMALL, new_figure, styled
 from scp_ray.report.figures.words import cut, layer_text, sentences, told_of
 
@@ -30,7 +30,7 @@ def sensitive_maps(sweep: Sweep, arm: str | None = None) -> Drawn:
     why, where the scores, the data set or the weights are not here.
     """
     rows = selected_rows(sweep)
-    for name in [arm] if arm else best_arms(sweep, rows):
+    for name in [arm] if arm else arms_in_turn(sweep, rows):
         trial = rows[rows["arm"] == name].sort_values("seed").iloc[0]
         scores = _first_scores(sweep, str(trial["trial_id"]))
         if len(scores):
