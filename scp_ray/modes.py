@@ -53,10 +53,13 @@ def working_in(precision: str, network: nn.Module) -> Iterator[None]:
         with torch.autocast(device, torch.bfloat16):
             return forward(image.contiguous(memory_format=torch.channels_last)).float()
 
+    own = network.__dict__.get("forward")  # where somebody has put another one in its place
     network.to(memory_format=torch.channels_last)
     network.forward = in_bfloat16
     try:
         yield
     finally:
         del network.forward
+        if own is not None:
+            network.forward = own
         network.to(memory_format=torch.contiguous_format)

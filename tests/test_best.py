@@ -17,6 +17,10 @@ from scp_ray.report.figures.rows import arms_in_turn
 from scp_ray.report.yardstick import yardstick_of
 
 
+def labels(sweep: Sweep) -> list[str]:
+    return [each.arm for each in arms_best_first(sweep)]
+
+
 def sweep_of(root: Path, fates: dict[str, list[float]], **config: object) -> Sweep:
     """An arm per letter with a trial per FATE, each read at round 1."""
     arms, rounds = [], {}
@@ -28,12 +32,14 @@ def sweep_of(root: Path, fates: dict[str, list[float]], **config: object) -> Swe
     return load_sweep(write_sweep(root, arms, rounds))
 
 
-def test_the_highest_mean_first_undefined_ones_not_at_all(tmp_path: Path) -> None:
+def test_the_highest_mean_first_undefined_ones_last(tmp_path: Path) -> None:
     """Means 0.2, 0.35, 0.3 of the one seed that has a FATE, and none."""
     found = sweep_of(
         tmp_path / "s", {"a": [0.1, 0.3], "b": [0.3, 0.4], "c": [0.3, math.nan], "d": [math.nan, math.nan]}
     )
-    assert arms_best_first(found) == ["b", "c", "a"]
+    placed = arms_best_first(found)
+    assert [(each.arm, each.fit) for each in placed] == [("b", True), ("c", True), ("a", True), ("d", True)]
+    assert [each.fate for each in placed] == pytest.approx([0.35, 0.3, 0.2, math.nan], nan_ok=True)
     turns = arms_in_turn(found, pd.DataFrame({"arm": ["d", "a", "c"]}))
     assert list(turns.items()) == [("c", 2), ("a", 2), ("d", 0)], "what has none comes last and was not ranked"
 
@@ -41,15 +47,22 @@ def test_the_highest_mean_first_undefined_ones_not_at_all(tmp_path: Path) -> Non
 def test_what_is_not_whole_comes_after_what_is(tmp_path: Path) -> None:
     found = sweep_of(tmp_path / "s", {"a": [0.1, 0.2], "b": [0.8, 0.9]})
     (found.ledger.root / "rounds" / "b1.parquet").unlink()
-    assert arms_best_first(load_sweep(found.ledger.root)) == ["a", "b"]
+    placed = arms_best_first(load_sweep(found.ledger.root))
+    assert [(each.arm, each.fit) for each in placed] == [("a", True), ("b", False)]
 
 
 def test_what_breaks_a_constraint_comes_after_what_keeps_it() -> None:
     index = ["a", "b", "c", "d"]
     whole = pd.Series([True, True, False, True], index)
     keeps = pd.Series([True, False, True, True], index)
-    fate = pd.Series([0.1, 0.9, 0.5, math.nan], index)
-    assert list(best_first(whole, keeps, fate)) == ["a", "d", "b", "c"], "an undefined FATE is the worst of its kind"
+    fate, f1 = pd.Series([0.1, 0.9, 0.5, math.nan], index), pd.Series([0.5, 0.6, 0.7, 0.8], index)
+    order = list(best_first(whole, keeps, fate, f1))
+    assert order == ["a", "d", "b", "c"], "an undefined FATE is the worst of its kind"
+
+
+def test_without_a_fate_anywhere_the_highest_f1_is_the_best() -> None:
+    yes, none = pd.Series([True, True, False], ["a", "b", "c"]), pd.Series(math.nan, ["a", "b", "c"])
+    assert list(best_first(yes, yes, none, pd.Series([0.5, 0.6, 0.9], yes.index))) == ["b", "a", "c"]
 
 
 @pytest.mark.parametrize(("gap", "order"), [("eodd", ["a", "b"]), ("eopp0", ["b", "a"])])
@@ -57,7 +70,7 @@ def test_fate_is_of_the_gap_that_the_sweep_stops_by(tmp_path: Path, gap: str, or
     found = sweep_of(tmp_path / "s", {"a": [0.5], "b": [0.1]}, stop={"gap": gap})
     for key, other in (("a0", 0.0), ("b0", 0.4)):
         _with(found.ledger.root, key, {"val_eopp0": [0.2, 0.1], "val_fate_eopp0_base": [0.0, other]})
-    assert arms_best_first(load_sweep(found.ledger.root)) == order
+    assert labels(load_sweep(found.ledger.root)) == order
 
 
 def test_trials_of_several_base_methods_are_held_against_vanilla(tmp_path: Path) -> None:
@@ -66,11 +79,11 @@ def test_trials_of_several_base_methods_are_held_against_vanilla(tmp_path: Path)
     for key, against in (("a0", 0.3), ("b0", 0.2)):
         _with(found.ledger.root, key, {"val_fate_eodd_vanilla": [0.0, against]})
     again = load_sweep(found.ledger.root)
-    assert arms_best_first(again) == ["b", "a"]
+    assert labels(again) == ["b", "a"]
     again.definition["arms"][0]["trials"][0]["vanilla_id"] = "another"
     del again.trials  # read anew
     assert yardstick_of(again).title == "FATE of Eodd against vanilla"
-    assert arms_best_first(again) == ["a", "b"]
+    assert labels(again) == ["a", "b"]
 
 
 def _with(root: Path, key: str, columns: dict[str, list[float]]) -> None:

@@ -162,7 +162,7 @@ def test_of_many_arms_the_curves_of_the_best_are_drawn_and_the_caption_says_so(t
     figure = draw_fate_curves(table, "FATE of the arms.")
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [f"arm {a}" for a in range(76, 100)]
     below = " ".join(figure.get_supxlabel().split())
-    assert below.startswith("FATE of the arms. Drawn are 24 arms of 100, those with the highest mean FATE;")
+    assert below.startswith("FATE of the arms. Drawn are 24 arms of 100, of the highest mean FATE in any round;")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # such as of a layout that does not fit
         assert len(save_figure(figure, tmp_path / "many")) == 2

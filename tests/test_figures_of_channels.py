@@ -77,19 +77,19 @@ def test_the_atlas_says_which_arms_it_leaves_out(sweep, monkeypatch):
     drawn = channel_atlas(sweep)
     # the third arm: 0.56 / 0.5 - 0.08 / 0.2 = 0.72 is the highest FATE
     assert set(drawn.data["arm"].dropna()) == {label(2)}
-    assert "the 1 arms with the highest mean FATE of 4 that pruned" in drawn.caption
+    assert "the 1 best arms of 4 that pruned" in drawn.caption
 
 
-def test_where_no_fate_is_defined_the_first_arm_is_shown_and_not_called_the_best(tmp_path, monkeypatch):
-    """A base model whose gap is 0 leaves FATE undefined everywhere; its channels were scored and pruned all the same."""
+def test_where_no_fate_is_defined_the_arm_of_the_highest_f1_is_shown_and_not_called_the_best(tmp_path, monkeypatch):
+    """A base model whose gap is 0 leaves FATE undefined everywhere; channels were pruned all the same."""
     root = figured_sweep.make(tmp_path / "sweep")
     undefined = load_sweep(root)
     fates = [name for name in undefined.rounds if str(name).startswith("val_fate_")]
     undefined.__dict__["rounds"] = undefined.rounds.assign(**dict.fromkeys(fates, np.nan))
     scores = channel_scores(undefined)
-    assert label(0) in scores.caption
+    assert label(1) in scores.caption
     assert "the best of" not in scores.caption
     assert set(channel_atlas(undefined).data["arm"].dropna()) >= {label(arm) for arm in range(4)}
     monkeypatch.setattr("scp_ray.report.figures.channel_atlas.MOST_ARMS", 2)
-    assert "the first 2 arms of 4 that pruned" in channel_atlas(undefined).caption
+    assert "the 2 best arms of 4 that pruned" in channel_atlas(undefined).caption
     assert "the best of 4 by mean FATE" in channel_scores(load_sweep(root)).caption

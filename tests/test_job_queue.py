@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from scp_ray.config import ResolvedTrial, SweepConfig
 from scp_ray.ledger import Ledger
 from scp_ray.tune.bases import JobQueue
-from scp_ray.tune.space import Job, plan_jobs, scorers_first
+from scp_ray.tune.space import Job, first_scorings_first, plan_jobs
 
 
 def job(identifier: str, requires: tuple[str, ...] = (), *, base: bool = False) -> Job:
@@ -83,12 +83,12 @@ def test_one_trial_of_each_first_scoring_goes_before_the_others() -> None:
     """Two ratios, two layers, two seeds: four scorings, which the first ratio makes and the second one reads."""
     raw = SPACE | {"grid": {"pr_c": [0.1, 0.2], "layer": [-1, -2]}, "seeds": [0, 1]}
     jobs = plan_jobs(SweepConfig.from_dict(raw).resolved_arms(), Ledger("nowhere")).to_do
-    ordered = scorers_first(jobs)
+    ordered = first_scorings_first(jobs)
     assert [each.id for each in ordered[:2]] == [each.id for each in jobs[:2]], "base models stay where they are"
     trials = [(each.config.pr_c, each.config.layer, each.config.seed) for each in ordered[2:]]
     assert trials[:4] == [(0.1, layer, seed) for layer in (-1, -2) for seed in (0, 1)]
     assert {pr_c for pr_c, *_ in trials[4:]} == {0.2}
     assert sorted(each.id for each in ordered) == sorted(each.id for each in jobs)
     begun = [replace(each, rounds_done=1) if each.id == ordered[2].id else each for each in jobs]
-    second = scorers_first(begun)[2:]
+    second = first_scorings_first(begun)[2:]
     assert sorted(each.config.pr_c for each in second[:4]) == [0.1, 0.1, 0.1, 0.2], "what has begun has its scores"

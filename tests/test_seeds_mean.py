@@ -57,5 +57,6 @@ def test_it_covers_a_planted_mean(of_images: float, of_seeds: float, least: floa
 
 
 def test_a_figure_without_evidence_shows_the_spread_between_seeds():
-    own = pd.DataFrame({"val_f1": [0.49, 0.50, 0.51], "f1_error": [0.1, math.nan, 0.1]})
+    own = pd.DataFrame({"val_f1": [0.49, 0.50, 0.51], "f1_error": math.nan})
     assert seed_means(own, "f1") == pytest.approx(mean_over_seeds([0.49, 0.50, 0.51]))
+    assert np.isnan(seed_means(own.assign(f1_error=[0.1, math.nan, 0.1]), "f1")[1:]).all()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TRIALS, WORKERS, START_S = 60, 2, 3.0
+TRIALS, WORKERS, START_S = 150, 2, 3.0  # of 50 ms each: the first worker is busy for twice as long
 
 PROGRAM = """
 import os, time
@@ -21,7 +21,7 @@ from scp_ray.tune.workers import Workers
 
 class Short(tune.Trainable):
     def setup(self, config):
-        time.sleep({start_s})
+        time.sleep({start_s} if config["number"] else 0)
     def step(self):
         with open(Path({folder!r}) / str(os.getpid()), "a") as ran:
             ran.write(str(self.trial_id) + "\\n")

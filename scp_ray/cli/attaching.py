@@ -44,19 +44,19 @@ def attached_of(sweep: Sweep, models: str = "best") -> Attached:
 
 
 def best_trial(sweep: Sweep) -> str | None:
-    """Of the best arm (``report.best``) the trial with the highest FATE of those whose model is kept; None without one.
+    """Of the best arm (``report.best``) the trial with the highest FATE of those whose model is kept.
 
-    A FATE that is undefined counts as the worst.
+    None where no arm is whole yet, or no model of the best one is kept. A FATE that is undefined counts as the worst.
     """
     from scp_ray.ledger.models import selected_rounds
     from scp_ray.report.best import arms_best_first
     from scp_ray.report.yardstick import yardstick_of
 
     arms = arms_best_first(sweep)
-    if not arms:
+    if not arms or not arms[0].fit:
         return None
     rows, kept = selected_rounds(sweep), {*sweep.ledger.models()}
-    mine = rows[(rows["arm"] == arms[0]) & (rows["trial_id"].isin(kept) | (rows["selected_round"] == 0))]
+    mine = rows[(rows["arm"] == arms[0].arm) & (rows["trial_id"].isin(kept) | (rows["selected_round"] == 0))]
     fates = mine[f"val_{yardstick_of(sweep).column}"].fillna(float("-inf"))
     return None if mine.empty else str(mine["trial_id"].iloc[int(fates.argmax())])
 
@@ -89,7 +89,7 @@ def _asked(sweep: Sweep, models: str) -> list[str]:
         return sweep.ledger.models()
     best = best_trial(sweep)
     if best is None and len(sweep.rounds):
-        print("no model of the best arm is kept, so none is logged", file=sys.stderr)
+        print("no arm is whole yet, or no model of the best one is kept: none is logged", file=sys.stderr)
     return [] if best is None else [best]
 
 

@@ -75,7 +75,8 @@ def _page_alone(sweep: Sweep, *, as_json: bool) -> int:
 
     page = write_page(sweep, sweep.ledger.root / "report")
     if as_json:
-        print_json({"table": [], "page": str(page), "missing": ["no round has been recorded yet"], "files": []})
+        content = {"table": [], "page": str(page), "missing": ["no round has been recorded yet"]}
+        print_json(content | {"files": [], "search": {}})
         return 0
     print(f"No round has been recorded yet, so there are no tables and figures. See scp-ray status {sweep.ledger.root}")
     print(f"The report, with how far the sweep is and what failed: {page}")

@@ -154,15 +154,21 @@ def read_weights(path: AnyPath) -> dict[str, Tensor]:
 def read_many(paths: Sequence[AnyPath]) -> list[pa.Table]:
     """Parquet files as they are, in order; many at once where they lie on an object store. Raises LedgerError.
 
-    Local ones are read in as many parts as there are cores: a thread for each file takes turns with the others.
+    Local ones are read in as many parts as there are cores, of _A_PART files or more: a thread for each file would only
+    take turns with the others.
     """
     if not all(isinstance(path, Path) for path in paths):
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(read_arrow, paths))
-    each = max(_A_PART, -(-len(paths) // (os.cpu_count() or 1)))
+    each = max(_A_PART, -(-len(paths) // _cores()))
     parts = [paths[first : first + each] for first in range(0, len(paths), each)]
     with ThreadPoolExecutor(max(1, len(parts))) as pool:
         return [table for tables in pool.map(lambda part: [*map(read_arrow, part)], parts) for table in tables]
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_table(path: AnyPath) -> pd.DataFrame:

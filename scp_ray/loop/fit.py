@@ -94,14 +94,15 @@ def _train_one_epoch(
     recorded: defaultdict[str, list[Tensor]] = defaultdict(list)
     learner.begin_epoch_(epoch, plan.epochs)
     train = learner.training_step_ if plan.loss == "native" else partial(cross_entropy_step_, learner)
-    with drawing_from(seed, device), working_in(plan.precision, learner.network):  # dropout draws
-        try:
+    try:
+        # dropout draws from torch's own generator
+        with drawing_from(seed, device), working_in(plan.precision, learner.network):
             for batch in batches:
                 for name, value in train(batch, optimizers, generator).items():
                     recorded[name].append(value)
-        except torch.OutOfMemoryError as error:
-            where = f"step {len(recorded['loss']) + 1} of epoch {epoch + 1}"
-            raise _too_large(learner, plan, f"{device}, at {where}", error) from error
+    except torch.OutOfMemoryError as error:
+        where = f"step {len(recorded['loss']) + 1} of epoch {epoch + 1}"
+        raise _too_large(learner, plan, f"{device}, at {where}", error) from error
     if not recorded:
         raise DataError("there is nothing to train on: the training split gives no batch.")
     stacked = {name: torch.stack(values) for name, values in recorded.items()}

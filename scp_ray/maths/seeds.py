@@ -17,8 +17,8 @@ def mean_over_seeds(values: Any, errors: Any = None) -> tuple[float, float, floa
     degrees of freedom, and of the mean square of the errors, with infinitely many. The seeds' models answer the same
     images, so what images contribute is taken not to average out: where seeds err on different images it is too wide.
 
-    Without ``errors`` the seeds' share alone. One seed: the images' share alone. The ends are NaN where neither is
-    known, or a value or an error is NaN.
+    Without ``errors`` the seeds' share alone, and no width where all seeds agree. One seed: the images' share alone.
+    The ends are NaN where neither is known, or a value or an error is NaN.
     """
     known = np.asarray(values, dtype=float)
     count = len(known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from scp_ray.ledger import Sweep
@@ -28,22 +30,34 @@ def feasible_arms(arms: pd.Series, result: SearchResult | None) -> pd.Series:
     return found
 
 
-def best_first(whole: pd.Series, feasible: pd.Series, fate: pd.Series) -> pd.Index:
-    """The index of arms with the best first: whole and feasible ones by FATE, then the others; undefined ones last."""
-    order = pd.DataFrame({"fit": whole & feasible, "fate": fate.fillna(float("-inf"))})
-    return order.sort_values(["fit", "fate"], ascending=False, kind="stable").index
+def best_first(whole: pd.Series, feasible: pd.Series, fate: pd.Series, f1: pd.Series) -> pd.Index:
+    """The index of arms with the best first: whole and feasible ones, then the others; each by FATE.
 
-
-def arms_best_first(sweep: Sweep) -> list[str]:
-    """Labels of the arms with a defined FATE at their selected rounds, the best first.
-
-    FATE is the mean over the seeds where it is defined, by ``yardstick_of``; an arm is whole where all its seeds are
-    done.
+    Undefined ones come last of their kind, by F1. The first one is the best if it is whole and feasible; else no arm
+    is yet.
     """
+    order = pd.DataFrame({"fit": whole & feasible, "fate": fate.fillna(float("-inf")), "f1": f1.where(fate.isna(), 0)})
+    return order.sort_values(["fit", "fate", "f1"], ascending=False, kind="stable").index
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An arm in its place among the others."""
+
+    arm: str
+    fit: bool  # whole, and keeping every constraint: only then it can be the best
+    fate: float  # mean over the seeds where it is defined, by ``yardstick_of``
+
+
+def arms_best_first(sweep: Sweep) -> list[Placed]:
+    """Every arm that has begun, read at its selected rounds; an arm is whole where all its seeds are done."""
     rows = selected_rounds(sweep)
     if rows.empty:
         return []
-    fate = rows.groupby("arm", sort=False)[f"val_{yardstick_of(sweep).column}"].mean()
-    whole = sweep.trials.groupby("arm")["status"].agg(lambda states: bool((states == "done").all())).reindex(fate.index)
+    own = rows.groupby("arm", sort=False)
+    fate, f1 = own[f"val_{yardstick_of(sweep).column}"].mean(), own["val_f1"].mean()
+    states = sweep.trials.groupby("arm")["status"]
+    whole = states.agg(lambda found: bool((found == "done").all())).reindex(fate.index)
     feasible = feasible_arms(pd.Series(fate.index, fate.index), trade_offs(sweep))
-    return [str(arm) for arm in best_first(whole, feasible, fate) if pd.notna(fate[arm])]
+    order = best_first(whole, feasible, fate, f1)
+    return [Placed(str(arm), bool(whole[arm] and feasible[arm]), float(fate[arm])) for arm in order]

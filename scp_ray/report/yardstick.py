@@ -39,8 +39,8 @@ class Yardstick:
 def yardstick_of(sweep: Sweep) -> Yardstick:
     """The gap of the stop rule, Eodd where arms differ in it.
 
-    Where trials start from several base methods each one's own round 0 is another yardstick: then all are held against
-    the vanilla model of their seed.
+    Where some trials start from other base models than vanilla ones, each one's own round 0 is another yardstick: then
+    all are held against the vanilla model of their seed.
     """
     gaps = {arm["config"]["stop"]["gap"] for arm in sweep.definition["arms"]}
     gap = gaps.pop() if len(gaps) == 1 else "eodd"

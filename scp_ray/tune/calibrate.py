@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import torch
 
-from scp_ray.allocator import keep_freed_memory
+from scp_ray.allocator import give_back_freed_memory, keep_freed_memory
 from scp_ray.assembly import State, build_learner, layer_scores, train_feed
 from scp_ray.backbones.base import Backbone
 from scp_ray.backbones.layers import find_layer
@@ -84,6 +84,7 @@ def calibrate(
                 found.append(str(error).partition("\n")[0])
     finally:
         torch.set_num_threads(before)
+        give_back_freed_memory()  # this process may stay
     return found
 
 
@@ -96,7 +97,7 @@ def _measure(task: Task, device: torch.device) -> Rates:
     each = _timed(lambda: evaluate(learner, eval_batches(place(asked, device))), device, 2) / len(asked)
     train = _epoch(config, config.train, learner, data, task, device)
     plans = (config.train, config.fine_tune)
-    alike = len({(plan.batch_size, plan.augment, plan.loss) for plan in plans}) == 1
+    alike = len({(plan.batch_size, plan.augment, plan.loss, plan.precision) for plan in plans}) == 1
     fine_tune = train if alike else _epoch(config, config.fine_tune, learner, data, task, device)
     score = Range(0, 0)
     if config.criterion.prunes:

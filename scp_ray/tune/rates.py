@@ -140,11 +140,11 @@ def _data_of(arm: dict[str, Any]) -> str:
 
 
 def _drawn(plan: Any) -> tuple[Any, ...]:
-    return (plan.batch_size, plan.augment)
+    return (plan.batch_size, plan.augment, plan.precision)
 
 
 def _drawn_of(plan: dict[str, Any]) -> tuple[Any, ...]:
-    return (plan["batch_size"], plan["augment"])
+    return (plan["batch_size"], plan["augment"], plan.get("precision", "float32"))
 
 
 def _post_hoc(name: str, described: Any) -> bool:

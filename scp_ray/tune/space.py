@@ -105,7 +105,7 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     return Plan(tuple(to_do), tuple(done), tuple(failed), shared)
 
 
-def scorers_first(jobs: Sequence[Job]) -> list[Job]:
+def first_scorings_first(jobs: Sequence[Job]) -> list[Job]:
     """Base models, then one trial of each first scoring that they share, then the others; each kind in its order.
 
     Two trials of one base model and layer that begin side by side would both make the scores that one can read.
@@ -116,7 +116,7 @@ def scorers_first(jobs: Sequence[Job]) -> list[Job]:
         turn = 0
         if job.trial is not None:
             scoring = (job.trial.base_id, scores_id(job.config, job.trial.layer))
-            turn = 1 if job.trial.k and not job.rounds_done and scoring not in scored else 2
+            turn = 1 if job.trial.k and job.config.rounds and not job.rounds_done and scoring not in scored else 2
             if turn == 1:
                 scored.add(scoring)
         turns[turn].append(job)

@@ -22,7 +22,7 @@ from scp_ray.tune.driver import Driver, memory_kills_are_lost_workers
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
-from scp_ray.tune.space import Job, Plan, scorers_first
+from scp_ray.tune.space import Job, Plan, first_scorings_first
 from scp_ray.tune.trainable import SweepTrainable, WorkOrder
 from scp_ray.tune.workers import Workers
 
@@ -103,7 +103,7 @@ def _run(
             for sink in sinks:  # what a driver that was killed has committed and not told
                 sink.round(row)
         bases = frozenset(job.id for job in plan.to_do if job.trial is None)  # all that Ray has to carry along
-        queue = JobQueue(scorers_first(plan.to_do), finished=ledger.base_done, give_up=driver.give_up)
+        queue = JobQueue(first_scorings_first(plan.to_do), finished=ledger.base_done, give_up=driver.give_up)
         try:
             run_queue(config, ledger, queue, plan.jobs, lambda asked: asked["job"] in bases, bundles, driver)
         finally:

@@ -29,18 +29,23 @@ class Workers(NotSnapshotted, FIFOScheduler):  # type: ignore[misc]
         self._waiting.append(trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """The first that waits and has no worker on its way; None where there is none.
+        """The first that waits, has no worker on its way and fits a free one, or else the first that has none.
 
         To a job with a worker on its way Tune would give a free one and kill that which starts, so that short trials
-        on one worker keep every other from ever starting.
+        on one worker keep every other from ever starting. It still does where all that waits has one on its way, and
+        where two workers become free in one moment.
         """
         self._waiting = [trial for trial in self._waiting if trial.status == Trial.PENDING]
         controller = tune_controller._tune_controller  # no public word of Tune's says whose worker has been asked for
+        found = None
         for trial in self._waiting:
             worker = controller._trial_to_actor.get(trial)
-            if worker is None or not controller._actor_manager.is_actor_started(worker):
+            if worker is not None and controller._actor_manager.is_actor_started(worker):
+                continue
+            if controller._actor_cache.has_cached_object(trial.placement_group_factory):
                 return trial
-        return None
+            found = found or trial
+        return found
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """A worker is lost."""

@@ -163,7 +163,7 @@ def test_the_best_arm_and_its_best_trial_by_hand(tmp_path: Path) -> None:
 
     fates = {"a0": 0.3, "a1": 0.1, "b0": 0.5, "b1": -0.4}
     rounds = {key: round_rows(key, [0.0, fate], f1=[0.5, 0.5], eodd=[0.2, 0.1]) for key, fate in fates.items()}
-    arms = [arm(name, {}, {0: f"{name}0", 1: f"{name}1"}, select="round:1") for name in ("a", "b")]
+    arms = [arm(name, {}, {0: f"{name}0", 1: f"{name}1"}, select="round:1", rounds=1) for name in ("a", "b")]
     root = write_sweep(tmp_path / "sweep", arms, rounds)
     assert best_trial(load_sweep(root)) is None
     for kept in ("a1", "b0"):

@@ -51,13 +51,16 @@ def _chosen(sweep: Sweep, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Arms at round 0 have pruned nothing and stay out of the choice.
     """
     rows = rows[rows["round"] > 0]
+    if rows.empty:
+        raise NotDrawnError("every arm's selected round is round 0, before pruning.")
     ranks = arms_in_turn(sweep, rows)
     arms = list(ranks)[:MOST_ARMS]
-    these = f"{len(arms)} arms with the highest mean FATE" if any(ranks.values()) else f"first {len(arms)} arms"
     seeds = sorted(rows["seed"].unique())[:MOST_SEEDS]
     kept = rows[rows["arm"].isin(arms) & rows["seed"].isin(seeds)]
     words = [
-        f"the {these} of {rows['arm'].nunique()} that pruned" if len(arms) < rows["arm"].nunique() else "",
+        f"the {len(arms)} best arms of {rows['arm'].nunique()} that pruned"
+        if len(arms) < rows["arm"].nunique()
+        else "",
         f"the first {len(seeds)} of {rows['seed'].nunique()} seeds" if len(seeds) < rows["seed"].nunique() else "",
     ]
     return kept, " and ".join(word for word in words if word)

@@ -31,7 +31,7 @@ def draw_fate_curves(table: pd.DataFrame, caption: str, seeds: pd.DataFrame | No
     if count > MOST_ARMS:
         best = table.groupby("arm", sort=False)["fate_mean"].max().nlargest(MOST_ARMS, keep="first").index
         table = table[table["arm"].isin(best)]
-        caption += f" Drawn are {MOST_ARMS} arms of {count}, those with the highest mean FATE; the CSV has all."
+        caption += f" Drawn are {MOST_ARMS} arms of {count}, of the highest mean FATE in any round; all: CSV."
     arms = list(table.groupby("arm", sort=False))
     for position, (arm, rows) in enumerate(arms):
         own_look = look(position)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 
 from scp_ray.ledger import Sweep
@@ -45,10 +47,10 @@ def with_errors(rows: pd.DataFrame, evidence: pd.DataFrame) -> pd.DataFrame:
 def seed_means(own: pd.DataFrame, metric: str) -> tuple[float, float, float]:
     """Mean of a metric over the seeds' rows (``with_errors``) and its 95 % interval (``maths.seeds``).
 
-    Where the evidence of some seed is not there, the interval is of the spread between seeds alone.
+    Without any evidence, as of a sweep from MLflow, of the spread between seeds alone; none where a seed's is missing.
     """
     errors = own[f"{metric}_error"]
-    return mean_over_seeds(own[f"val_{metric}"], None if errors.isna().any() else errors)
+    return mean_over_seeds(own[f"val_{metric}"], None if errors.isna().all() else errors)
 
 
 INTERVAL = (
@@ -58,13 +60,14 @@ INTERVAL = (
 
 
 def arms_in_turn(sweep: Sweep, rows: pd.DataFrame) -> dict[str, int]:
-    """The arms that ``rows`` are of, the best first (``report.best``), with how many were ranked.
+    """The arms that ``rows`` are of, the best first (``report.best``), each with the number that it was ranked among.
 
-    Arms without a defined FATE come after them in the sweep's order, and of these it is 0: nothing ranks them.
-    Raises NotDrawnError where there is no arm.
+    It is 0 for those that nothing ranks: not whole, not feasible, or without a defined FATE. Raises NotDrawnError where
+    there is no arm.
     """
-    there = [str(arm) for arm in rows["arm"].unique()]
+    there = set(rows["arm"])
     if not there:
         raise NotDrawnError("no arm has a selected round yet.")
-    ranked = [arm for arm in arms_best_first(sweep) if arm in there]
-    return dict.fromkeys(ranked, len(ranked)) | {arm: 0 for arm in there if arm not in ranked}
+    placed = [each for each in arms_best_first(sweep) if each.arm in there]
+    ranked = [each.arm for each in placed if each.fit and not math.isnan(each.fate)]
+    return {each.arm: len(ranked) if each.arm in ranked else 0 for each in placed}

@@ -61,8 +61,6 @@ def answer_of(
     whole = ranked(table[table["whole"] & table["feasible"]], yardstick)
     if not len(whole):
         return _nothing_yet(table, cost)
-    if whole[yardstick.column].isna().all():
-        whole = whole.sort_values("f1", ascending=False, kind="stable")
     best: Row = {str(key): value for key, value in whole.iloc[0].items()}
     real = reality_of(sweep, best, yardstick)
     paragraphs = [

@@ -91,4 +91,5 @@ def _standing(table: pd.DataFrame, result: SearchResult | None) -> dict[str, Any
 
 def ranked(table: pd.DataFrame, yardstick: Yardstick) -> pd.DataFrame:
     """``arm_rows`` with the best first (``best.best_first``)."""
-    return table.loc[best_first(table["whole"], table["feasible"], table[yardstick.column])].reset_index(drop=True)
+    order = best_first(table["whole"], table["feasible"], table[yardstick.column], table["f1"])
+    return table.loc[order].reset_index(drop=True)
