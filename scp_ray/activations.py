@@ -19,7 +19,7 @@ def last_linear(module: nn.Module) -> tuple[str, nn.Linear]:
 def with_features(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (N, K) and what the last linear layer was given, (N, d): the penultimate features, with gradient.
 
-    Features are float32, in whatever precision the network works.
+    Features of a network that works in bfloat16 are float32.
     """
     caught: list[Tensor] = []
     handle = last_linear(network)[1].register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
@@ -27,13 +27,13 @@ def with_features(network: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
         logits = network(image)
     finally:
         handle.remove()
-    return logits, caught[0].float()
+    return logits, _widened(caught[0])
 
 
 def outputs_of(network: nn.Module, names: Sequence[str], image: Tensor) -> tuple[list[Tensor], Tensor]:
     """What the named modules put out on the way, in the order of ``names``, and the logits (N, K); with gradient.
 
-    Float32, in whatever precision the network works.
+    Of a network that works in bfloat16 they are float32.
     """
     caught: dict[str, Tensor] = {}
 
@@ -49,7 +49,11 @@ def outputs_of(network: nn.Module, names: Sequence[str], image: Tensor) -> tuple
     finally:
         for handle in handles:
             handle.remove()
-    return [caught[name].float() for name in names], logits
+    return [_widened(caught[name]) for name in names], logits
+
+
+def _widened(maps: Tensor) -> Tensor:
+    return maps.float() if maps.dtype == torch.bfloat16 else maps
 
 
 class _Reached(Exception):

@@ -65,10 +65,7 @@ class FairnessData:
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """How long and how hard to train; the defaults are the released recipe (methods of the paper, section 3).
-
-    SGD with Nesterov momentum; the learning rate is multiplied by lr_gamma every lr_step epochs.
-    """
+    """How to train by SGD, by default as the released code does; lr is multiplied by lr_gamma every lr_step epochs."""
 
     epochs: Annotated[int, Ge(0)] = 200
     batch_size: Annotated[int, Ge(2)] = 128

@@ -91,7 +91,7 @@ def test_nothing_in_the_package_reads_what_could_execute() -> None:
     """
     found = {path.relative_to(PACKAGE).as_posix(): unsafe(path.read_text()) for path in PACKAGE.rglob("*.py")}
     faults = {path: [fault.partition(": ")[2] for fault in some] for path, some in found.items() if some}
-    assert faults == {"tune/driver.py": ["pickle.loads"], "tune/trainable.py": ["pickle.loads"]}
+    assert faults == {"tune/workers.py": ["pickle.loads"], "tune/trainable.py": ["pickle.loads"]}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_nothing_that_lies_in_a_sweeps_folder_is_unpickled(tmp_path: Path) -> No
     for path in root.glob("rounds/*.parquet"):
         path.unlink()
     for command in (["status"], ["report"], ["track"]):
-        assert main([*command, str(root)]) == (2 if command == ["report"] else 0)  # there is nothing to draw
+        assert main([*command, str(root)]) == 0
     assert main(["trial", str(space), "--out", str(tmp_path)]) == 0
     assert not mark.exists()
 
