@@ -4,11 +4,9 @@ const STEPS = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], Arrow
 function startKeys(id, open) {
   const chart = byId(id);
   const spoken = el("p", { class: "unseen", "aria-live": "polite" });
-  let line = -1, place = -1;
-  let here = null;  // what the spoken point opens
-  const lines = () => chart.data.map((_, at) => at).filter((at) => chart.data[at].hovertext && chart.data[at].visible !== "legendonly");
+  let here = null;  // the spoken point: of which line, at which place, and what it opens
+  const lines = () => chart.data.filter((trace) => trace.hovertext && trace.visible !== "legendonly");
   const leave = () => {
-    line = place = -1;
     here = null;
     Plotly.Fx.unhover(chart);
     spoken.textContent = "";
@@ -16,15 +14,12 @@ function startKeys(id, open) {
   const go = ([down, right]) => {
     const there = lines();
     if (!there.length) return;
-    const trace = here && there.findIndex((at) => chart.data[at].customdata[0] === here.line && chart.data[at].name === here.name);
-    const first = !here || trace < 0;  // nothing spoken of yet, or no longer drawn
-    line = first ? 0 : (trace + down + there.length) % there.length;
-    const points = chart.data[there[line]].x.length;
-    place = first ? 0 : Math.min(Math.max(place + right, 0), points - 1);
-    const { customdata, x, name } = chart.data[there[line]];
-    here = { line: customdata[0], name, opens: [customdata[place], x[place]] };
-    Plotly.Fx.hover(chart, [{ curveNumber: there[line], pointNumber: place }]);
-    const said = new DOMParser().parseFromString(chart.data[there[line]].hovertext[place].replaceAll("<br>", "; "), "text/html");
+    const at = here ? there.findIndex(({ customdata, name }) => customdata[0] === here.first && name === here.name) : -1;
+    const trace = at < 0 ? there[0] : there[(at + down + there.length) % there.length];  // a line that has gone: anew
+    const place = at < 0 ? 0 : Math.min(Math.max(here.place + right, 0), trace.x.length - 1);
+    here = { first: trace.customdata[0], name: trace.name, place, opens: [trace.customdata[place], trace.x[place]] };
+    Plotly.Fx.hover(chart, [{ curveNumber: chart.data.indexOf(trace), pointNumber: place }]);
+    const said = new DOMParser().parseFromString(trace.hovertext[place].replaceAll("<br>", "; "), "text/html");
     spoken.textContent = said.body.textContent;
   };
   chart.tabIndex = 0;
