@@ -6,13 +6,15 @@ Apart from scp_ray's own planted pairs, which its power rests on: a check must n
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-METADATA = Path(__file__).parents[2] / "shared" / "data" / "metadata"
+# where fitzpatrick17k_test.csv and isic2019_test_pretraining.csv lie
+METADATA = Path(os.environ.get("SCP_RAY_METADATA", Path(__file__).parents[2] / "shared" / "data" / "metadata"))
 ACCURACY = {"fitzpatrick": 0.54, "isic": 0.79}  # of the published classifiers, about
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -156,6 +159,23 @@ def test_an_image_that_went_missing_since_the_sweep_began_is_refused(
     assert bench.record == before
     picture.write_bytes(content)
     assert bench.trial("--set", "trial.rounds=2") == 0
+
+
+def test_a_corrected_table_is_refused_and_takes_another_name(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its arms would stand beside those of the table before, as if they compared."""
+    assert bench.trial() == 0
+    before = bench.record
+    path = bench.root / "metadata.csv"
+    table = pd.read_csv(path, dtype=str)
+    place = table.index[table["split"] == "val"][0]
+    table.loc[place, "gender"] = {"0": "1", "1": "0"}[table.loc[place, "gender"]]
+    table.to_csv(path, index=False)
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.pr_c=0.5") == 2
+    assert "tables or images of isic2019 are not those" in capsys.readouterr().err
+    assert bench.record == before
+    command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "name=corrected"]
+    subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
 
 
 @pytest.mark.ray

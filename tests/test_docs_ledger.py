@@ -105,7 +105,7 @@ def test_every_column_of_rounds_has_its_line(marked: bool, sweep: Any) -> None:
 
 
 def test_every_file_has_its_line(sweep: Any) -> None:
-    """And every line but those of a driver, a search, MLflow and a failure has a file."""
+    """And every line but those of a driver, a search, MLflow, a failure and an export has a file."""
     patterns = {}
     for name in described("Files"):
         patterns[name] = re.sub(r"<path>", ".+", re.sub(r"<\w*(?:id|generation)>", "[^/]+", re.escape(name)))
@@ -115,6 +115,7 @@ def test_every_file_has_its_line(sweep: Any) -> None:
     assert [file for file, names in met.items() if len(names) != 1] == []
     absent = set(patterns) - {name for names in met.values() for name in names}
     elsewhere = {"driver.json", "optuna-journal.log", "failures/<id>.json", "logs/mlflow/<path>"}
+    elsewhere |= {"export/<trial_id>-<format>/<path>"}
     assert absent <= elsewhere | {"mlflow.db", ".mlflow.db.lock"}
 
 

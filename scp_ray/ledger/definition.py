@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scp_ray.data.base import DataSet, table_digest
+from scp_ray.data.base import DataSet
 from scp_ray.errors import DataError, LedgerError
 from scp_ray.ledger.files import read_json
 from scp_ray.places import AnyPath
@@ -111,7 +111,7 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
     """Each data set's health and the digest of its images, by ``data_key``.
 
     Raises DataError where the numbers of two arms, or of now and an earlier run, would not compare: the same request
-    has met other images, or other ones that can be used.
+    has met another table, other images, or other ones that can be used.
     """
     records = dict((previous or {}).get("data", {}))
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
@@ -121,20 +121,20 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
             other_images = other == key and before["sources"] != record["sources"]
             other_rows = other != key and before["asked"] == record["asked"]
             if other_images or other_rows:
+                what = "images" if other_images else "tables or images"
                 raise DataError(
-                    f"the images of {data_set.plugin_name} are not those that this sweep already knows for the same "
-                    "tables: some have changed, or can no longer be used. Put the earlier ones back, or choose "
-                    "another --out; arms on other images of the same tables are a sweep of their own."
+                    f"the {what} of {data_set.plugin_name} are not those that this sweep already knows for the same "
+                    "options: some have changed, or can no longer be used. Put the earlier ones back, or choose "
+                    "another name or --out: arms on other data are a sweep of their own."
                 )
         records[key] = record | {"health": health.as_dict()}
     return records
 
 
 def _asked(data_set: DataSet) -> str:
-    """What is asked for, whatever the images turn out to be: the tables' digest and every option but the place."""
+    """What is asked for, whatever the tables and images turn out to be: every option but the place."""
     options = {key: value for key, value in spec_of(data_set).items() if key not in ("root", "strict")}
-    table = table_digest(data_set.rows(), data_set.attribute_names)
-    return hashlib.sha256(json.dumps([options, table]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(options).encode()).hexdigest()
 
 
 def data_key(identity: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from scp_ray.tracking.secrets import shown
 # How long ``close`` waits: well below a twentieth of a sweep, enough for a database that keeps up even on a busy
 # machine, and never so long that a sweep stopped by a signal is late.
 CLOSE_SHARE, CLOSE_LEAST_S, CLOSE_MOST_S = 0.03, 2.0, 5.0
+FASTER = 2.0  # an idle machine tells what is left, a busy one was the measure
 LONGEST_PAUSE_S = 60.0
 
 
@@ -66,6 +67,8 @@ class Background:
         self._going_on: set[str] = set()  # in hand, or told as running
         self._failures: dict[str, dict[str, Any]] = {}
         self._closing = self._given_up = self._warned = self._told = False
+        self._showing_since: float | None = None
+        self._show_s = 0.0  # how long the last one took
         self._through = threading.Event()  # everything is told, or the last attempt has failed
         self._thread = threading.Thread(target=self._work, name="scp_ray tracker", daemon=True)
 
@@ -90,11 +93,17 @@ class Background:
         self._mark(failure["id"])
 
     def close(self, within_s: float | None = None) -> None:
-        """Wait for what is pending, so long or ``patience`` of the time since ``open``; say what is missing then."""
+        """Wait for what is pending, so long or ``patience`` of the time since ``open``; say what is missing then.
+
+        What cannot be told by then, as slow as the tracker is, is not waited for.
+        """
+        within_s = patience(time.monotonic() - self._opened_at) if within_s is None else within_s
         with self._news:
             self._closing = True
             self._news.notify()
-        self._through.wait(patience(time.monotonic() - self._opened_at) if within_s is None else within_s)
+            hopeless = self._left_s() > FASTER * within_s
+        if not hopeless:
+            self._through.wait(within_s)
         with self._news:
             self._given_up = True  # the thread may hang in a request: it takes nothing new, and dies with the process
             missing = len(self._stale.keys() | self._going_on)
@@ -106,6 +115,11 @@ class Background:
     def idle(self) -> bool:
         """Whether the tracker knows all there is to know by now, and every run has ended."""
         return not (self._stale or self._going_on)
+
+    def _left_s(self) -> float:
+        """How long what is pending, and the last word, take at the pace of the last job or the one in hand."""
+        in_hand_s = 0.0 if self._showing_since is None else time.monotonic() - self._showing_since
+        return max(self._show_s, in_hand_s) * (1 + len(self._stale.keys() | self._going_on))
 
     def _mark(self, *job_ids: str) -> None:
         with self._news:
@@ -161,7 +175,12 @@ class Background:
             self._known = self._sweep
             tracker.know(self._known)
         rows, failure = recorded(self._ledger, job_id), self._failures.get(job_id)
-        if tracker.show(job_id, rows, failure, running=running):
+        began = self._showing_since = time.monotonic()
+        try:
+            ended = tracker.show(job_id, rows, failure, running=running)
+        finally:
+            self._show_s, self._showing_since = time.monotonic() - began, None
+        if ended:
             with self._news:
                 self._going_on.discard(job_id)
 

@@ -145,6 +145,26 @@ def test_arrow_keys_walk_the_points_of_a_chart_and_enter_opens_one(opened: Opene
     assert opened.said == []
 
 
+def test_the_models_before_pruning_are_told_by_keyboard_too(opened: Opened):
+    """The star lies last: up from the first line. It opens nothing."""
+    page = opened.page
+    page.locator("#plane").focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowUp")
+    spoken = page.locator("#plane + .unseen")
+    images = Images()
+    gaps = [eodd_by_hand(images.label, images.answers(BASE, seed), images.group) for seed in SEEDS]
+    assert "before pruning" in spoken.inner_text()
+    assert f"Eodd {np.mean(gaps):.4f}" in spoken.inner_text()
+    page.keyboard.press("Enter")
+    assert page.locator("#detail").is_hidden()
+    page.keyboard.press("ArrowDown")
+    assert "before pruning" not in spoken.inner_text()
+    page.keyboard.press("Escape")
+    assert opened.said == []
+
+
 def test_the_drawings_follow_the_theme(opened: Opened):
     paper = "document.getElementById('curves').layout.paper_bgcolor"
     page_colour = "getComputedStyle(document.body).backgroundColor"

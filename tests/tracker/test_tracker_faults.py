@@ -7,7 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from waiting import wait_for
 from scp_ray.errors import TrackingError
 from scp_ray.ledger import Ledger, Sweep
 from scp_ray.ledger import live as live_database
+from scp_ray.tracking import background
 from scp_ray.tracking.background import Background
 from scp_ray.tracking.mlflow import MLflowRuns
 from scp_ray.tracking.replay import replay
@@ -156,6 +159,33 @@ def test_slow(ledger: Ledger, server: Server, proxy: Proxy, undisturbed: dict[st
     told._thread.join(30)  # a request under way would make its run beside the replay's
     replay(Sweep(sweep), server.uri)
     assert content(server.database, "slow") == undisturbed
+
+
+def test_what_cannot_be_told_in_time_is_not_waited_for(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first job takes 100 s of a clock that is set by hand, the next hangs: what is left needs more than 200 s."""
+    hours, hanging, may_end = SimpleNamespace(now=0.0), threading.Event(), threading.Event()
+
+    def show(*_: Any, **__: Any) -> bool:
+        if hours.now:
+            hanging.set()
+            may_end.wait()
+        hours.now += 100.0
+        return True
+
+    tracker = SimpleNamespace(open=lambda sweep, *, running: None, show=show)
+    monkeypatch.setattr(background, "time", SimpleNamespace(monotonic=lambda: hours.now))
+    sweep, said = begun(ledger, tmp_path, "hopeless"), list[str]()
+    told = Background(lambda: tracker, sweep, "scp-ray track", said.append)
+    told.open(sweep.definition())
+    assert hanging.wait(60)
+    began = time.perf_counter()
+    told.close(100.0)
+    assert time.perf_counter() - began < 50, "of the 100 s that it might wait"
+    assert said == ["MLflow lacks something of 2 base models and trials. Fill it: scp-ray track"]
+    may_end.set()
+    told._thread.join(30)
 
 
 def test_a_request_carried_out_after_it_was_given_up_makes_no_second_run(

@@ -29,7 +29,7 @@ function startKeys(id, open) {
     if (event.target !== chart || event.altKey || event.ctrlKey || event.metaKey) return;
     if (STEPS[event.key]) go(STEPS[event.key]);
     else if (event.key === "Escape" && here) leave();
-    else if (event.key === "Enter" && here) open(...here.opens);
+    else if (event.key === "Enter" && here && known(here.opens[0])) open(...here.opens);
     else return;
     event.preventDefault();
     event.stopPropagation();

@@ -66,7 +66,8 @@ function drawPlane() {
   }
   if (first && known(first.before) && known(second.before)) {
     traces.push({ x: [first.before], y: [second.before], name: "before pruning (round 0)", mode: "markers", marker: { color: text, symbol: "star", size: 14 },
-      hovertemplate: `before pruning, mean of the base models<br>${first.title} ${fixed(first.before)}<br>${second.title} ${fixed(second.before)}<extra></extra>` });
+      customdata: [null],  // opens nothing
+      hovertext: [`before pruning, mean of the base models<br>${first.title} ${fixed(first.before)}<br>${second.title} ${fixed(second.before)}`], hovertemplate: "%{hovertext}<extra></extra>" });
   }
   const better = ({ title, best }) => `${title} (${best === "max" ? "higher" : "lower"} is better)`;
   const layout = { ...layoutBase(), legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 } };
