@@ -175,7 +175,7 @@ def test_a_single_seed_has_no_interval_and_tells_nothing_apart(folder):
 
 def test_a_grid_is_read_the_same_way(tmp_path):
     result = search_result(load_sweep(write(tmp_path / "made", None)))
-    assert [part.name for part in result.objectives] == ["val_f1", "val_eodd"]
+    assert [part.metric for part in result.objectives] == ["val_f1", "val_eodd"]
     assert result.configurations["number"].tolist() == [1, 2, 3, 4, 5]
     assert result.front["arm"].tolist() == ["A", "B", "C"]
 

@@ -52,7 +52,7 @@ def _importance(sweep: Sweep, result: SearchResult) -> dict[str, float]:
 
     settings = {arm["label"]: arm["settings"] for arm in sweep.definition["arms"]}
     table = result.configurations
-    costs = [[part.sign * row[part.name] for part in result.objectives] for row in table.to_dict("records")]
+    costs = [[part.sign * row[part.metric] for part in result.objectives] for row in table.to_dict("records")]
     space = (search_block(sweep.definition) or {}).get("space", [])
     return parameter_importance([settings[arm] for arm in table["arm"]], costs, space)
 

@@ -31,6 +31,19 @@ class Objective:
     metric: str
     direction: Literal["max", "min"]
 
+    @property
+    def sign(self) -> float:
+        """Times a value it is lower where that is better."""
+        return -1.0 if self.direction == "max" else 1.0
+
+    @property
+    def title(self) -> str:
+        """ "Eodd", "F1", "FATE of Eodd (vanilla)": what a reader calls it."""
+        name = self.metric.removeprefix("val_")
+        if found := re.fullmatch(r"fate_(\w+?)_(base|vanilla)", name):
+            return f"FATE of {found[1].capitalize()} ({found[2]})"
+        return name.replace("_", " ").capitalize() if name.startswith(("eo", "f1")) else name.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Constraint:
@@ -40,6 +53,11 @@ class Constraint:
     sign: Literal[">=", "<="]
     factor: float
     base: Literal["base", "vanilla"] | None = None
+
+    @property
+    def text(self) -> str:
+        """ "val_f1 >= 0.97 * vanilla"."""
+        return f"{self.metric} {self.sign} {self.factor:g}" + (f" * {self.base}" if self.base else "")
 
     def violation(self, value: float, reference: float) -> float:
         """By how much ``value`` misses the bound, in the metric's own unit; at most 0 where it is kept."""

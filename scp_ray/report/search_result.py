@@ -14,11 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from scp_ray.config.objectives import Constraint, Objective
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Sweep
 from scp_ray.maths.hypervolume import hypervolume
 from scp_ray.maths.pareto import knee, nondominated
-from scp_ray.report.objectives import Constraint, Objective, constraints_of, objectives_of, seed_rows
+from scp_ray.report.objectives import constraints_of, objectives_of, seed_rows, slack_of
 
 LEVEL = 0.95
 
@@ -60,14 +61,14 @@ def search_result(sweep: Sweep) -> SearchResult:
     rows = seed_rows(sweep)
     missing = [
         name
-        for name in (*(part.name for part in objectives), *(limit.name for limit in constraints))
+        for name in (*(part.metric for part in objectives), *(limit.metric for limit in constraints))
         if name not in rows
     ]
     if missing:
         raise LedgerError(f"{sweep.ledger.root} has no column {missing[0]!r} in its rounds, which it was searched by.")
     whole, left_out = _whole(sweep, rows)
     table = _configurations(sweep, whole, objectives, constraints)
-    undefined = table[[part.name for part in objectives]].isna().any(axis=1)
+    undefined = table[[part.metric for part in objectives]].isna().any(axis=1)
     if undefined.any():
         left_out["an objective is undefined"] = int(undefined.sum())
         table = table[~undefined].reset_index(drop=True)
@@ -79,7 +80,7 @@ def search_result(sweep: Sweep) -> SearchResult:
         )
     costs = _costs(table, objectives)
     start = _before(whole, objectives)
-    base_costs = np.array([[part.sign * start[part.name] for part in objectives]])
+    base_costs = np.array([[part.sign * start[part.metric] for part in objectives]])
     known = np.concatenate([costs, base_costs[~np.isnan(base_costs).any(axis=1)]])
     corner = known.max(axis=0)
     return SearchResult(
@@ -88,7 +89,7 @@ def search_result(sweep: Sweep) -> SearchResult:
         table,
         _best(table, objectives, constraints),
         _volumes(table, costs, corner),
-        {part.name: float(part.sign * worst) for part, worst in zip(objectives, corner, strict=True)},
+        {part.metric: float(part.sign * worst) for part, worst in zip(objectives, corner, strict=True)},
         start,
         left_out,
     )
@@ -125,11 +126,11 @@ def _configurations(
     table = table.join(groups[axes].first()) if axes else table
     table["rounds"] = groups["selected_round"].agg(lambda chosen: " ".join(f"{index:.0f}" for index in chosen))
     for part in objectives:
-        table[part.name] = groups[part.name].agg(lambda values: values.mean(skipna=False))
-        half = _half_widths(rows, part.name, table["seeds"])
-        table[f"{part.name}_low"], table[f"{part.name}_high"] = table[part.name] - half, table[part.name] + half
+        table[part.metric] = groups[part.metric].agg(lambda values: values.mean(skipna=False))
+        half = _half_widths(rows, part.metric, table["seeds"])
+        table[f"{part.metric}_low"], table[f"{part.metric}_high"] = table[part.metric] - half, table[part.metric] + half
     for limit in constraints:
-        slack = limit.slack(rows).groupby(rows["arm"], sort=False).agg(lambda values: values.mean(skipna=False))
+        slack = slack_of(limit, rows).groupby(rows["arm"], sort=False).agg(lambda values: values.mean(skipna=False))
         table[_keeps(limit)] = slack >= 0
     table["feasible"] = table[[_keeps(limit) for limit in constraints]].all(axis=1)
     table = table.reset_index()
@@ -159,7 +160,9 @@ def _standing(table: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str,
     """front, near_front and knee of every row; only feasible ones stand on a front, or keep others from it."""
     costs = np.where(table[["feasible"]], _costs(table, objectives), np.nan)
     front = nondominated(costs)
-    half = np.stack([(table[f"{part.name}_high"] - table[part.name]).to_numpy(float) for part in objectives], axis=1)
+    half = np.stack(
+        [(table[f"{part.metric}_high"] - table[part.metric]).to_numpy(float) for part in objectives], axis=1
+    )
     # of a difference between two means; without replicates nothing can be told apart
     doubt = np.sqrt(half[:, None] ** 2 + half[None, :] ** 2)
     beaten = (costs[:, None] + doubt < costs[None, :]).all(axis=2).any(axis=0)
@@ -171,7 +174,7 @@ def _standing(table: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str,
 
 
 def _costs(table: pd.DataFrame, objectives: Sequence[Objective]) -> NDArray[np.float64]:
-    return np.stack([part.sign * table[part.name].to_numpy(float) for part in objectives], axis=1)
+    return np.stack([part.sign * table[part.metric].to_numpy(float) for part in objectives], axis=1)
 
 
 def _best(table: pd.DataFrame, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> pd.DataFrame:
@@ -182,11 +185,11 @@ def _best(table: pd.DataFrame, objectives: Sequence[Objective], constraints: Seq
     found = []
     for scope, keeps in scopes.items():
         for part in objectives:
-            row: dict[str, Any] = {"constraint": scope, "objective": part.name, "configurations": int(keeps.sum())}
+            row: dict[str, Any] = {"constraint": scope, "objective": part.metric, "configurations": int(keeps.sum())}
             if keeps.any():
                 kept = table[keeps]
-                winner = kept.iloc[int((part.sign * kept[part.name]).to_numpy().argmin())]
-                named = {"value": part.name, "low": f"{part.name}_low", "high": f"{part.name}_high"}
+                winner = kept.iloc[int((part.sign * kept[part.metric]).to_numpy().argmin())]
+                named = {"value": part.metric, "low": f"{part.metric}_low", "high": f"{part.metric}_high"}
                 row |= {"number": winner["number"], "arm": winner["arm"], "seeds": winner["seeds"]}
                 row |= {title: winner[column] for title, column in named.items()}
             found.append(row)
@@ -195,7 +198,7 @@ def _best(table: pd.DataFrame, objectives: Sequence[Objective], constraints: Seq
 
 def _before(rows: pd.DataFrame, objectives: Sequence[Objective]) -> dict[str, float]:
     once = rows.drop_duplicates(["base_id", "vanilla_id"])
-    return {part.name: float(once[f"base:{part.name}"].mean(skipna=False)) for part in objectives}
+    return {part.metric: float(once[f"base:{part.metric}"].mean(skipna=False)) for part in objectives}
 
 
 def _volumes(table: pd.DataFrame, costs: NDArray[np.float64], corner: NDArray[np.float64]) -> pd.DataFrame:

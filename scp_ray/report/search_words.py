@@ -21,7 +21,7 @@ def plane_caption(sweep: Sweep, result: SearchResult) -> str:
         f"Validation split, n = {', '.join(map(str, images)) or 'unknown'} images; {len(table)} configurations of "
         f"{whose}, each the mean of {_range(seeds)} seeds at the round that select chose ({', '.join(rules)})",
         "bars: 95 % t intervals, seed variance pooled over configurations"
-        if table[f"{result.objectives[0].name}_low"].notna().any()
+        if table[f"{result.objectives[0].metric}_low"].notna().any()
         else "no intervals: no configuration has a second seed",
         f"{int(table['front'].sum())} on the front, {near} more cannot be told from it within the intervals",
     ]
@@ -47,13 +47,13 @@ def volume_caption(result: SearchResult) -> str:
 def front_table(result: SearchResult) -> pd.DataFrame:
     """The front for the terminal: a row per configuration, best first in the first objective."""
     first = result.objectives[0]
-    front = result.front.sort_values(first.name, ascending=first.direction == "min", kind="stable")
+    front = result.front.sort_values(first.metric, ascending=first.direction == "min", kind="stable")
     shown = pd.DataFrame({"number": front["number"], "configuration": front["arm"], "seeds": front["seeds"]})
     for part in result.objectives:
         shown[part.title] = [
             f"{mean:.4f}" + (f" ({low:.4f} to {high:.4f})" if low == low else "")
             for mean, low, high in zip(
-                front[part.name], front[f"{part.name}_low"], front[f"{part.name}_high"], strict=True
+                front[part.metric], front[f"{part.metric}_low"], front[f"{part.metric}_high"], strict=True
             )
         ]
     shown["round"] = front["rounds"]
@@ -78,7 +78,7 @@ def chance_lines(sweep: Sweep) -> list[str]:
 
 def best_lines(result: SearchResult) -> list[str]:
     """A line per constraint and objective."""
-    titles = {part.name: part.title for part in result.objectives}
+    titles = {part.metric: part.title for part in result.objectives}
     lines = []
     for row in result.best.to_dict("records"):
         scope = "without a constraint" if row["constraint"] == "none" else f"with {row['constraint']}"

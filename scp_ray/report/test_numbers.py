@@ -33,12 +33,12 @@ def revealed(sweep: Sweep, result: SearchResult) -> pd.DataFrame:
         own = rows[rows["arm"] == arm]
         tests = [_test_row(sweep, {str(key): value for key, value in row.items()}) for row in own.to_dict("records")]
         for part in result.objectives:
-            name = part.name.removeprefix("val_")
-            val = float(own[part.name].mean(skipna=False))
+            name = part.metric.removeprefix("val_")
+            val = float(own[part.metric].mean(skipna=False))
             test = float(np.mean([row.get(name, float("nan")) for row in tests]))
             number = result.configurations.set_index("arm").loc[arm, "number"]
             found.append(
-                {"number": number, "arm": arm, "objective": part.name, "seeds": len(own), "validation": val}
+                {"number": number, "arm": arm, "objective": part.metric, "seeds": len(own), "validation": val}
                 | {"test": test, "optimism": -part.sign * (val - test), "configurations": result.tried}
             )
     return pd.DataFrame(found)

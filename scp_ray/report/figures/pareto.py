@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scp_ray.report.objectives import Objective
+from scp_ray.config.objectives import Objective
 from scp_ray.report.search_result import SearchResult
 
 FRONT, BARS, KNEE, OTHER, BEFORE = "#0072B2", "#A6CEE8", "#D55E00", "#8C8C8C", "#000000"  # Okabe and Ito's, and a grey
@@ -49,15 +49,15 @@ def _panel(axes: Axes, result: SearchResult, first: Objective | None, second: Ob
     _points(axes, front, first, second, color=FRONT, marker="s", label="front", ms=5.5, ecolor=BARS, zorder=4)
     bent = table[table["knee"]]
     if len(bent):
-        axes.plot(_across(bent, first), bent[second.name], "D", color=KNEE, ms=8, mec="black", label="knee", zorder=5)
-    before = result.before[second.name]
+        axes.plot(_across(bent, first), bent[second.metric], "D", color=KNEE, ms=8, mec="black", label="knee", zorder=5)
+    before = result.before[second.metric]
     if first is None:
         axes.axhline(before, color=BEFORE, linewidth=0.8, linestyle="--", label="before pruning (round 0)", zorder=1)
     else:
         look: dict[str, Any] = {"color": BEFORE, "ms": 11, "label": "before pruning (round 0)", "zorder": 3}
-        axes.plot([result.before[first.name]], [before], "*", **look)
+        axes.plot([result.before[first.metric]], [before], "*", **look)
     if len(front) <= MOST_NUMBERS:
-        rows = zip(_across(front, first), front[second.name], front["number"], strict=True)
+        rows = zip(_across(front, first), front[second.metric], front["number"], strict=True)
         falls = first is not None and first.sign == second.sign  # the front, from left to right
         for place, (x, y, number) in enumerate(sorted(rows)):
             aside = (6, 5) if place % 2 != falls else (6, -11)  # neighbours may nearly coincide: the upper one's above
@@ -71,22 +71,22 @@ def _panel(axes: Axes, result: SearchResult, first: Objective | None, second: Ob
 
 def _points(axes: Axes, rows: pd.DataFrame, first: Objective | None, second: Objective, **look: Any) -> None:
     if len(rows):
-        wide = None if first is None else rows[f"{first.name}_high"] - rows[first.name]
-        high = rows[f"{second.name}_high"] - rows[second.name]
-        axes.errorbar(_across(rows, first), rows[second.name], xerr=wide, yerr=high, linestyle="", capsize=0, **look)
+        wide = None if first is None else rows[f"{first.metric}_high"] - rows[first.metric]
+        high = rows[f"{second.metric}_high"] - rows[second.metric]
+        axes.errorbar(_across(rows, first), rows[second.metric], xerr=wide, yerr=high, linestyle="", capsize=0, **look)
 
 
 def _stair(axes: Axes, result: SearchResult, first: Objective, second: Objective) -> None:
     """What the configurations reach in this plane, as a stair: between two of them nothing has been seen."""
     rows = result.configurations[result.configurations["feasible"]]
-    order = rows.sort_values(first.name, ascending=first.direction == "min", kind="stable")
-    best = (order[second.name] * second.sign).cummin()
+    order = rows.sort_values(first.metric, ascending=first.direction == "min", kind="stable")
+    best = (order[second.metric] * second.sign).cummin()
     steps = order[best < best.shift(fill_value=np.inf)]
-    axes.step(steps[first.name], steps[second.name], where="post", color=FRONT, linewidth=1.2, zorder=4.5)
+    axes.step(steps[first.metric], steps[second.metric], where="post", color=FRONT, linewidth=1.2, zorder=4.5)
 
 
 def _across(rows: pd.DataFrame, first: Objective | None) -> Any:
-    return rows["number"] if first is None else rows[first.name]
+    return rows["number"] if first is None else rows[first.metric]
 
 
 def _title(part: Objective) -> str:

@@ -161,7 +161,7 @@ def _choice(table: pd.DataFrame, result: SearchResult | None) -> str:
     knee = result.configurations.loc[result.configurations["knee"], "arm"]
     words += f" Its knee: {knee.iloc[0]}." if len(knee) else ""
     for part in result.objectives:
-        rows = result.best[(result.best["objective"] == part.name) & (result.best["configurations"] > 0)]
+        rows = result.best[(result.best["objective"] == part.metric) & (result.best["configurations"] > 0)]
         if len(rows):
             most = "Highest" if part.direction == "max" else "Lowest"
             words += f" {most} {part.title}: {rows.iloc[-1]['value']:.4f} ({rows.iloc[-1]['arm']})."

@@ -111,13 +111,13 @@ def _plane(
     chosen = trials.merge(rows, on=["arm", "trial_id", "round"]).groupby("arm")
     objectives = []
     for part in result.objectives:
-        name = part.name.removeprefix("val_")
-        frame[name], frame[f"{name}_low"] = table[part.name], table[f"{part.name}_low"]
-        frame[f"{name}_high"] = table[f"{part.name}_high"]
+        name = part.metric.removeprefix("val_")
+        frame[name], frame[f"{name}_low"] = table[part.metric], table[f"{part.metric}_low"]
+        frame[f"{name}_high"] = table[f"{part.metric}_high"]
         if f"{name}_floor_mean" in rows:
             for end in ("mean", "low", "high"):
                 frame[f"{name}_floor_{end}"] = table["arm"].map(chosen[f"{name}_floor_{end}"].mean())
-        before = plain(result.before[part.name])
+        before = plain(result.before[part.metric])
         objectives.append({"name": name, "title": part.title, "best": part.direction, "before": before})
     for name in ("front", "near_front", "knee", "feasible"):
         frame[name] = table[name].astype(bool)
