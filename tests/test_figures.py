@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import figured_sweep
 import numpy as np
@@ -46,6 +47,20 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 def test_the_axes_are_what_varies(sweep):
     assert [(axis.path, axis.values) for axis in axes_of(sweep)] == [("pr_c", ("0.1", "0.2")), ("layer", ("-2", "-1"))]
+
+
+def test_lengths_that_follow_from_a_method_are_no_axes_of_their_own():
+    """Table 1's arms: FairPrune with and without SCP differ in both, of which one tells it; without the former none."""
+    listed = [("vanilla", 0), ("hsic", 0), ("fairprune", 0), ("fairprune", 3)]
+
+    def axes(arms: list[tuple[str, int]], **more: bool) -> list[str]:
+        settings = [{"method": method, "rounds": rounds, "select": f"round:{rounds}"} for method, rounds in arms]
+        entries = [{"label": str(number), "settings": each, "config": {}} for number, each in enumerate(settings)]
+        return [axis.path for axis in axes_of(SimpleNamespace(definition={"arms": entries}), **more)]
+
+    assert axes(listed) == ["method", "rounds"]
+    assert axes([*listed[:2], listed[3]]) == ["method"]
+    assert axes([*listed[:2], listed[3]], following=True) == ["method", "rounds", "select"]
 
 
 def test_fate_by_pr_c_has_a_panel_per_layer_and_a_line_per_ratio(sweep):

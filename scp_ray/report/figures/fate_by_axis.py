@@ -41,13 +41,13 @@ def fate_by_axis(sweep: Recorded | Tracked, axis: str) -> Drawn:
     A sweep from MLflow alone has no noise floors.
     """
     sweep = recorded(sweep)
-    axes = axes_of(sweep) or [_arms(sweep)]
-    found = next((known for known in axes if known.path == axis), None)
+    varying = axes_of(sweep, following=True) or [_arms(sweep)]
+    found = next((known for known in varying if known.path == axis), None)
     if found is None:
-        raise NotDrawnError(f"{axis} does not vary; what does: {listed(known.path for known in axes) or 'nothing'}.")
+        raise NotDrawnError(f"{axis} does not vary; what does: {listed(known.path for known in varying) or 'nothing'}.")
     if len(found.values) > MOST_LINES:
         raise NotDrawnError(f"{axis} takes {len(found.values)} values; lines of more than {MOST_LINES} cannot be read.")
-    rows, others = _placed(sweep, found, [known for known in axes if known.path != axis])
+    rows, others = _placed(sweep, found, [known for known in axes_of(sweep) if known.path != axis])
     return _draw(sweep, found, rows, others)
 
 

@@ -39,7 +39,8 @@ def heat_map(sweep: Recorded | Tracked, first: str | None = None, second: str | 
         fitting = [axis for axis in axes if len(axis.values) <= MOST_CELLS]
         chosen = sorted(fitting, key=lambda axis: -len(axis.values))[:2]  # of as many values the space's order
     else:
-        chosen = [axis for path in (first, second) for axis in axes if axis.path == path]
+        named = axes_of(sweep, following=True)
+        chosen = [axis for path in (first, second) for axis in named if axis.path == path]
     if len(chosen) < 2:
         raise NotDrawnError(
             f"it needs two settings that vary over at most {MOST_CELLS} values; "

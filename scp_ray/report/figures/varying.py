@@ -10,9 +10,11 @@ import pandas as pd
 
 from scp_ray.report.arms import value_at
 from scp_ray.report.figures.words import listed, value_text
+from scp_ray.report.objectives import search_block
 from scp_ray.report.recorded import Recorded
 
 ABSENT = "-"
+LENGTHS = ("rounds", "select")  # how long a trial goes on and which round speaks for it: often a method's own
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,23 @@ class Axis:
     values: tuple[str, ...]
 
 
-def axes_of(sweep: Recorded) -> list[Axis]:
-    """Every setting that takes more than one value among the arms, in the space's order."""
+def axes_of(sweep: Recorded, *, following: bool = False) -> list[Axis]:
+    """Every setting that takes more than one value among the arms, in the space's order.
+
+    Of arms that are listed one by one, ``rounds`` and ``select`` that follow from another setting tell nothing new:
+    they are left out unless ``following`` asks for them.
+    """
     table = settings_table(sweep)
     raw = {path: [value_at(arm, path) for arm in sweep.definition["arms"]] for path in table.columns}
     axes = [Axis(str(path), _ordered(raw[path], list(table[path]))) for path in table.columns]
-    return [axis for axis in axes if len(axis.values) > 1]
+    axes = [axis for axis in axes if len(axis.values) > 1]
+    if following or search_block(sweep.definition):
+        return axes
+    for path in reversed(LENGTHS):
+        others = [axis.path for axis in axes if axis.path != path]
+        if any((table.groupby(other)[path].nunique() == 1).all() for other in others if path in table):
+            axes = [axis for axis in axes if axis.path != path]
+    return axes
 
 
 def settings_table(sweep: Recorded) -> pd.DataFrame:
