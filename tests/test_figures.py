@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from types import SimpleNamespace
 
@@ -264,6 +265,25 @@ def test_recalls_are_counted_over_seeds_and_images(answered):
 def test_the_best_arm_is_shown_and_said_to_be_chosen(answered):
     drawn = class_rates(answered)
     assert "The arm pr_c=0.2, layer=-1, the best of 3 arms by mean FATE" in drawn.caption
+
+
+def test_an_arm_without_a_round_answers_as_its_base_models_do(tmp_path):
+    """A method alone: its trials leave no predictions of their own."""
+    root = three_arms.make(tmp_path / "sweep")
+    arm, definition = "pr_c=0.1, layer=-1", json.loads((root / "sweep.json").read_text())
+    (entry,) = (entry for entry in definition["arms"] if entry["label"] == arm)
+    entry["config"] |= {"rounds": 0, "select": "round:0"}
+    for trial in entry["trials"]:
+        path = root / "rounds" / f"{trial['trial_id']}.parquet"
+        pq.write_table(pq.read_table(path).slice(0, 1), path)
+        (root / "predictions" / f"{trial['trial_id']}.parquet").unlink()
+    (root / "sweep.json").write_text(json.dumps(definition))
+    drawn = class_rates(load_sweep(root), arm)
+    before, after = (
+        drawn.data[drawn.data["side"] == side].drop(columns="side") for side in ("before pruning", "after")
+    )
+    assert before["tpr"].to_numpy() == pytest.approx(after["tpr"].to_numpy())
+    assert before["support"].sum() == 240
 
 
 def test_only_the_largest_classes_are_drawn(answered, monkeypatch):

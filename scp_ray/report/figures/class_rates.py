@@ -67,7 +67,7 @@ def class_names(sweep: Sweep, arm: str, classes: int) -> list[str]:
 def _counts(sweep: Sweep, places: list[tuple[str, int]], classes: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
     hits, support, attribute = [], np.zeros((2, classes), dtype=np.int64), ""
     for trial_id, index in places:
-        if not sweep.ledger.table_path("predictions", trial_id).exists():
+        if index and not sweep.ledger.table_path("predictions", trial_id).exists():  # round 0 is its base model's
             raise NotDrawnError(f"the predictions of trial {trial_id} are gone.")
         said = sweep.round_predictions(trial_id, index)
         said = said[said["split"] == "val"]
