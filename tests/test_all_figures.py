@@ -9,7 +9,7 @@ import figured_sweep
 import pytest
 
 from scp_ray.ledger import Sweep, load_sweep
-from scp_ray.report.figures.all import all_figures
+from scp_ray.report.figures.all import all_figures, remove_undrawn
 from scp_ray.report.figures.channel_atlas import channel_atlas
 from scp_ray.report.figures.fate_by_axis import fate_by_axis
 
@@ -83,3 +83,12 @@ def test_a_trial_that_two_arms_share_is_no_agreement_of_arms(tmp_path):
     (root / "sweep.json").write_text(json.dumps(definition))
     pairs = channel_atlas(load_sweep(root)).data.query("what == 'overlap'")
     assert set(pairs["kind"]) == {"between seeds of an arm"}
+
+
+def test_figures_that_are_no_longer_drawn_go_and_other_files_stay(sweep, tmp_path: Path):
+    earlier = ("heat-map.png", "fate-by-fine_tune.lr.svg", "fate-by-pr_c.csv", "mine.png", "heat-map.tex")
+    for name in earlier:
+        (tmp_path / name).write_text("earlier")
+    remove_undrawn(tmp_path, [fate_by_axis(sweep, "pr_c")])
+    assert {path.name for path in tmp_path.iterdir()} == {"fate-by-pr_c.csv", "mine.png", "heat-map.tex"}
+    remove_undrawn(tmp_path / "absent", [])

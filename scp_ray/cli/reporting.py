@@ -48,7 +48,7 @@ def write_report(sweep: Sweep, test: dict[str, Any] | None) -> Written:
 
 
 def _figures(sweep: Sweep, folder: AnyPath, written: Written) -> list[Picture]:
-    from scp_ray.report.figures.all import all_figures
+    from scp_ray.report.figures.all import all_figures, remove_undrawn
     from scp_ray.report.figures.drawn import save_drawn, svg_of
     from scp_ray.report.page.parts import Picture
     from scp_ray.report.paper_beside import dataset_of, published_points
@@ -57,6 +57,7 @@ def _figures(sweep: Sweep, folder: AnyPath, written: Written) -> list[Picture]:
     written.missing += reasons
     for figure in drawn:
         written.files += save_drawn(figure, folder)
+    remove_undrawn(folder, drawn)
     return [Picture(figure.name, figure.title, figure.caption, svg_of(figure)) for figure in drawn]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pandas as pd
 
 from scp_ray.errors import ScpError
 from scp_ray.ledger import Sweep
+from scp_ray.places import AnyPath
 from scp_ray.report.figures.channel_atlas import channel_atlas
 from scp_ray.report.figures.channel_scores import channel_scores
 from scp_ray.report.figures.class_rates import class_rates
@@ -17,6 +19,10 @@ from scp_ray.report.figures.fate_by_axis import every_axis, fate_by_axis
 from scp_ray.report.figures.heat_map import heat_map
 from scp_ray.report.figures.sensitive_maps import sensitive_maps
 from scp_ray.report.figures.trade_off import trade_off
+
+_OURS = re.compile(
+    r"(trade-off|fate-by-.+|heat-map|class-rates|channel-scores|channel-atlas|sensitive-maps)\.(png|svg|csv)"
+)
 
 
 def all_figures(
@@ -41,3 +47,14 @@ def all_figures(
         except ScpError as error:
             reasons.append(f"{name}: {error}")
     return drawn, reasons
+
+
+def remove_undrawn(folder: AnyPath, drawn: Sequence[Drawn]) -> None:
+    """Remove figures that an earlier report drew and this one did not: the sweep is no longer what they show.
+
+    What else lies in the folder stays.
+    """
+    names = {figure.name for figure in drawn}
+    for path in folder.glob("*"):
+        if _OURS.fullmatch(path.name) and path.stem not in names:
+            path.unlink(missing_ok=True)
