@@ -28,6 +28,7 @@ def class_rates(sweep: Sweep, arm: str | None = None) -> Drawn:
     rows = selected_rows(sweep)
     chosen, among = (arm, 0) if arm else next(iter(arms_in_turn(sweep, rows).items()))
     own = rows[rows["arm"] == chosen]
+    _refuse_gone(sweep, own)
     selected = [(str(name), int(index)) for name, index in zip(own["trial_id"], own["selected_round"], strict=True)]
     starts = [(name, 0) for name, _ in selected]
     classes = int(own["num_classes"].iloc[0])
@@ -64,11 +65,19 @@ def class_names(sweep: Sweep, arm: str, classes: int) -> list[str]:
     return names if len(names) == classes else [f"class {code}" for code in range(classes)]
 
 
+def _refuse_gone(sweep: Sweep, own: pd.DataFrame) -> None:
+    """Raises NotDrawnError where the answers of a selected round, or of the base model before it, are gone."""
+    for trial_id, base_id, index in zip(own["trial_id"], own["base_id"], own["selected_round"], strict=True):
+        needed = {f"trial {trial_id}": sweep.ledger.table_path("predictions", trial_id)} if index else {}
+        needed |= {f"base model {base_id}": sweep.ledger.base_folder(base_id) / "predictions.parquet"}
+        for whose, path in needed.items():
+            if not path.exists():
+                raise NotDrawnError(f"the predictions of {whose} are gone.")
+
+
 def _counts(sweep: Sweep, places: list[tuple[str, int]], classes: int) -> tuple[tuple[np.ndarray, np.ndarray], str]:
     hits, support, attribute = [], np.zeros((2, classes), dtype=np.int64), ""
     for trial_id, index in places:
-        if index and not sweep.ledger.table_path("predictions", trial_id).exists():  # round 0 is its base model's
-            raise NotDrawnError(f"the predictions of trial {trial_id} are gone.")
         said = sweep.round_predictions(trial_id, index)
         said = said[said["split"] == "val"]
         attribute = primary(said)
