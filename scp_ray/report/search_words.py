@@ -8,6 +8,8 @@ from scp_ray.ledger import Sweep
 from scp_ray.report.objectives import search_block
 from scp_ray.report.search_result import SearchResult
 
+MOST_NAMED = 12  # base models at chance
+
 
 def plane_caption(sweep: Sweep, result: SearchResult) -> str:
     """What a reader has to know to read the trade-off plane."""
@@ -62,16 +64,21 @@ def front_table(result: SearchResult) -> pd.DataFrame:
 
 
 def chance_lines(sweep: Sweep) -> list[str]:
-    """A warning for each base model whose round 0 guesses: what is read off it means nothing."""
+    """A warning for each number of classes that names the base models whose round 0 guesses."""
+    if not len(sweep.bases):
+        return []
     lines = []
-    for row in sweep.bases.to_dict("records"):
-        chance = 1 / row["num_classes"]
-        doubt = 2 * (chance * (1 - chance) / row["val_n"]) ** 0.5  # two standard errors of a guesser's accuracy
-        if row["val_balanced_accuracy"] <= chance + doubt:
+    for classes in sorted(sweep.bases["num_classes"].unique()):
+        rows, chance = sweep.bases[sweep.bases["num_classes"] == classes], 1 / float(classes)
+        doubt = 2 * (chance * (1 - chance) / rows["val_n"]) ** 0.5  # two standard errors of a guesser's accuracy
+        weak = rows[rows["val_balanced_accuracy"] <= chance + doubt].to_dict("records")
+        names = [f"{row['method']}, seed {row['seed']} ({row['val_balanced_accuracy']:.3f})" for row in weak]
+        if names:
+            more = f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             lines.append(
-                f"warning: the base model {row['method']}, seed {row['seed']}, is at chance: balanced accuracy "
-                f"{row['val_balanced_accuracy']:.3f}, guessing gives {chance:.3f}. A constant classifier has gap 0 and "
-                "no FATE: nothing that starts from it can be read as a trade-off."
+                f"warning: of {len(rows)} base models {len(names)} are at chance by their balanced accuracy, where "
+                f"guessing gives {chance:.3f}: {'; '.join(names[:MOST_NAMED])}{more}. A constant classifier has gap 0 "
+                "and no FATE: nothing that starts from such a model can be read as a trade-off."
             )
     return lines
 
