@@ -86,9 +86,17 @@ def test_a_trial_that_two_arms_share_is_no_agreement_of_arms(tmp_path):
 
 
 def test_figures_that_are_no_longer_drawn_go_and_other_files_stay(sweep, tmp_path: Path):
-    earlier = ("heat-map.png", "fate-by-fine_tune.lr.svg", "fate-by-pr_c.csv", "mine.png", "heat-map.tex")
+    earlier = (
+        "heat-map.png",
+        "fate-by-fine_tune.lr.svg",
+        "fate-by-pr_c.csv",
+        "mine.png",
+        "heat-map.tex",
+        "sensitive-maps.png",
+    )
     for name in earlier:
         (tmp_path / name).write_text("earlier")
     remove_undrawn(tmp_path, [fate_by_axis(sweep, "pr_c")])
-    assert {path.name for path in tmp_path.iterdir()} == {"fate-by-pr_c.csv", "mine.png", "heat-map.tex"}
+    stay = {"fate-by-pr_c.csv", "mine.png", "heat-map.tex", "sensitive-maps.png"}
+    assert {path.name for path in tmp_path.iterdir()} == stay
     remove_undrawn(tmp_path / "absent", [])

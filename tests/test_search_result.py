@@ -218,7 +218,7 @@ def test_looks_at_the_test_split_are_counted(folder):
     ]
     assert "3 on the front, 1 more cannot be told from it" in shown
     # of two classes a guesser on 40 images has 0.5 with a standard error of 0.079, and 0.65 is within two
-    assert "of 4 base models 4 are at chance by their balanced accuracy, where guessing gives 0.500: " in shown
+    assert "base models at chance, 4 of 4, by balanced accuracy (guessing gives 0.500): " in shown
     assert shown.count(" (0.650)") == 4
 
 

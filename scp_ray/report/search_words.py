@@ -76,8 +76,8 @@ def chance_lines(sweep: Sweep) -> list[str]:
         if names:
             more = f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
             lines.append(
-                f"warning: of {len(rows)} base models {len(names)} are at chance by their balanced accuracy, where "
-                f"guessing gives {chance:.3f}: {'; '.join(names[:MOST_NAMED])}{more}. A constant classifier has gap 0 "
+                f"warning: base models at chance, {len(names)} of {len(rows)}, by balanced accuracy (guessing gives "
+                f"{chance:.3f}): {'; '.join(names[:MOST_NAMED])}{more}. A constant classifier has gap 0 "
                 "and no FATE: nothing that starts from such a model can be read as a trade-off."
             )
     return lines

@@ -118,7 +118,8 @@ class Background:
 
     def _left_s(self) -> float:
         """How long what is pending, and the last word, take at the pace of the last job or the one in hand."""
-        in_hand_s = 0.0 if self._showing_since is None else time.monotonic() - self._showing_since
+        since = self._showing_since  # read once: the thread sets it to None
+        in_hand_s = 0.0 if since is None else time.monotonic() - since
         return max(self._show_s, in_hand_s) * (1 + len(self._stale.keys() | self._going_on))
 
     def _mark(self, *job_ids: str) -> None:

@@ -20,9 +20,7 @@ from scp_ray.report.figures.heat_map import heat_map
 from scp_ray.report.figures.sensitive_maps import sensitive_maps
 from scp_ray.report.figures.trade_off import trade_off
 
-_OURS = re.compile(
-    r"(trade-off|fate-by-.+|heat-map|class-rates|channel-scores|channel-atlas|sensitive-maps)\.(png|svg|csv)"
-)
+_OF_ROUNDS = re.compile(r"(trade-off|fate-by-.+|heat-map)\.(png|svg|csv)")
 
 
 def all_figures(
@@ -50,11 +48,12 @@ def all_figures(
 
 
 def remove_undrawn(folder: AnyPath, drawn: Sequence[Drawn]) -> None:
-    """Remove figures that an earlier report drew and this one did not: the sweep is no longer what they show.
+    """Remove figures of rounds that an earlier report drew and this one did not: the sweep is no longer what they show.
 
-    What else lies in the folder stays.
+    What else lies in the folder stays, also figures of predictions, channels and images: where those are out of reach
+    they could not be made again.
     """
     names = {figure.name for figure in drawn}
     for path in folder.glob("*"):
-        if _OURS.fullmatch(path.name) and path.stem not in names:
+        if _OF_ROUNDS.fullmatch(path.name) and path.stem not in names:
             path.unlink(missing_ok=True)
