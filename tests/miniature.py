@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scp_ray.ledger.rows import CIRCUMSTANCES
+from scp_ray.ledger.records import CIRCUMSTANCES
 
 TRIAL: dict[str, Any] = {
     "dataset": {"name": "synthetic", "image_size": 32, "train": 96, "val": 64, "test": 64},

@@ -19,8 +19,9 @@ from scp_ray import remote
 from scp_ray.cli.main import main
 from scp_ray.errors import LedgerError, StoreError
 from scp_ray.ledger import Ledger
-from scp_ray.ledger.files import check_table, read_arrow, read_failure, read_json, read_weights, write_table
+from scp_ray.ledger.files import check_table, read_arrow, read_failure, read_json, write_table
 from scp_ray.ledger.lease import holds
+from scp_ray.ledger.weights import read_weights
 from scp_ray.parts import ChannelScores
 from scp_ray.places import AnyPath, remove_tree
 from scp_ray.remote import RemotePath

@@ -224,7 +224,8 @@ def test_the_model_kept_is_that_of_the_selected_round(undisturbed: Path) -> None
     """The stored weights give the stored predictions of the round that they are said to be of."""
     from scp_ray.assembly import build_learner
     from scp_ray.data.batches import eval_batches
-    from scp_ray.ledger.files import read_json, read_weights
+    from scp_ray.ledger.files import read_json
+    from scp_ray.ledger.weights import read_weights
     from scp_ray.loop.evaluate import evaluate
     from scp_ray.maths.masks import load_masked_state_
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from scp_ray.config import TrialConfig
 from scp_ray.errors import ConfigError, LedgerError
-from scp_ray.ledger.files import read_json, read_weights
+from scp_ray.ledger.files import read_json
+from scp_ray.ledger.weights import read_weights
 
 if TYPE_CHECKING:
     from scp_ray.ledger import Sweep

@@ -1,33 +1,20 @@
-"""What is read of a base model again and again, once a process: every trial of a worker begins at the same few."""
+"""The report of a base model, made once a process: every trial of a worker begins at the same few."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
-from scp_ray.ledger.files import read_arrow, read_table, written
+from scp_ray.ledger.files import read_table, written
 from scp_ray.maths.report import FairnessReport, fairness_report
 from scp_ray.places import AnyPath
 
 KEPT = 16  # base models of a process
 
 
-def base_row(folder: AnyPath) -> dict[str, Any]:
-    """Round 0 of the base model whose folder it is."""
-    path = folder / "rounds.parquet"
-    return dict(_row(path, written(path)))
-
-
 def base_report(folder: AnyPath, num_classes: int) -> FairnessReport:
     """Its validation report, from its stored predictions."""
     path = folder / "predictions.parquet"
     return _report(path, written(path), num_classes)
-
-
-@lru_cache(maxsize=KEPT)
-def _row(path: AnyPath, written: object) -> dict[str, Any]:
-    row: dict[str, Any] = read_arrow(path).to_pylist()[0]
-    return row
 
 
 @lru_cache(maxsize=KEPT)

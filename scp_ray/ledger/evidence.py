@@ -20,8 +20,9 @@ from scp_ray.maths.uncertainty import evidence
 from scp_ray.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from scp_ray.ledger.ledger import Ledger, Row
+    from scp_ray.ledger.ledger import Ledger
     from scp_ray.ledger.load import Sweep
+    from scp_ray.ledger.records import Row
     from scp_ray.parts import Evaluation, FairnessData
     from scp_ray.places import AnyPath
 

@@ -17,9 +17,6 @@ from typing import Any, BinaryIO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
 
 from scp_ray import places
 from scp_ray.errors import LedgerError, StoreError
@@ -141,14 +138,6 @@ def _remedy(path: AnyPath) -> str:
     if path.parent.parent.name == "bases":
         return f"Delete {path.parent}; running the sweep again trains this base model anew where it is needed."
     return "Delete it; running the sweep again makes it anew."
-
-
-def read_weights(path: AnyPath) -> dict[str, Tensor]:
-    """A safetensors file. Raises LedgerError where it is missing or damaged; else see ``unreadable``."""
-    try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise unreadable(path, error, "Delete its folder; running again makes it anew.") from error
 
 
 def read_many(paths: Sequence[AnyPath]) -> list[pa.Table]:

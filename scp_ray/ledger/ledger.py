@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from scp_ray.errors import DataError, LedgerError, StoreError
@@ -24,19 +23,16 @@ from scp_ray.ledger.definition import read_definition
 from scp_ray.ledger.evidence import check_evidence, of_outputs
 from scp_ray.ledger.files import (
     check_table,
-    read_arrow,
-    read_failure,
     read_table,
-    read_weights,
     replace_rounds,
-    write_bytes,
     write_json,
     write_table,
     written,
 )
-from scp_ray.ledger.lease import holds
-from scp_ray.ledger.rows import EARLY, channels_table, predictions_table, rows_done, rows_table
+from scp_ray.ledger.records import EARLY, Records, Row, rows_done
+from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
 from scp_ray.ledger.states import States
+from scp_ray.ledger.weights import read_weights, write_weights
 from scp_ray.maths.report import FairnessReport
 from scp_ray.maths.weight_ranking import layer_sparsity
 from scp_ray.parts import ChannelScores, FairnessData
@@ -45,21 +41,14 @@ from scp_ray.places import AnyPath, any_path
 if TYPE_CHECKING:
     from scp_ray.trial import Result
 
-Row = dict[str, Any]
-
 
 def sweep_folder(out: str, name: str) -> AnyPath:
     """DIR/<name>. Raises LedgerError for a URI that cannot be used."""
     return any_path(out) / name
 
 
-class Ledger:
+class Ledger(Records):
     """A sweep's folder: a path or a URI. With a token, nothing is committed once another driver holds the sweep."""
-
-    def __init__(self, root: AnyPath | str, *, token: str | None = None) -> None:
-        self.root = any_path(root).absolute()
-        self.driver = self.root / "driver.json"
-        self.token = token
 
     # -- the sweep ------------------------------------------------------------------------------------------------
 
@@ -67,10 +56,6 @@ class Ledger:
     def definition_path(self) -> AnyPath:
         """sweep.json."""
         return self.root / "sweep.json"
-
-    def find(self, pattern: str) -> list[AnyPath]:
-        """The files below the folder that match, sorted."""
-        return sorted(self.root.glob(pattern))
 
     def definition(self) -> Row:
         """sweep.json. Raises LedgerError where it is missing, damaged or of another format."""
@@ -93,20 +78,7 @@ class Ledger:
                 "same ones, and leave them alone while a sweep runs."
             )
 
-    def check_lease(self) -> None:
-        """Raises LedgerError where this writer's driver has lost the sweep."""
-        if self.token is not None and not holds(self.driver, self.token):
-            raise LedgerError(f"the driver of this trial no longer holds {self.root}; nothing was written.")
-
     # -- base models ----------------------------------------------------------------------------------------------
-
-    def base_folder(self, base_id: str) -> AnyPath:
-        """bases/<base_id>/."""
-        return self.root / "bases" / base_id
-
-    def base_done(self, base_id: str) -> bool:
-        """Whether its row is there."""
-        return (self.base_folder(base_id) / "rounds.parquet").exists()
 
     def commit_base(self, base_id: str, row: Row, result: Result, data: FairnessData) -> None:
         """Predictions, evidence, weights, row."""
@@ -115,15 +87,11 @@ class Ledger:
         outputs = {"val": result.val, "test": result.test}
         write_table(folder / "predictions.parquet", predictions_table(0, data, outputs))
         write_table(folder / "evidence.parquet", of_outputs(row, data, result.val))
-        write_bytes(folder / "model.safetensors", _weights(result.learner.state_dict()))
+        write_weights(folder / "model.safetensors", result.learner.state_dict())
         shares = layer_sparsity(result.learner)
         if any(shares.values()):  # FairPrune and OBD rank all layers together: where it was pruned says a lot
             write_table(folder / "sparsity.parquet", pa.table({"layer": [*shares], "pruned": [*shares.values()]}))
         write_table(folder / "rounds.parquet", rows_table([row]))
-
-    def base_row(self, base_id: str) -> Row:
-        """Its round 0."""
-        return bases.base_row(self.base_folder(base_id))
 
     def base_state(self, base_id: str) -> dict[str, Tensor]:
         """Its weights, masks and buffers."""
@@ -156,15 +124,6 @@ class Ledger:
         write_table(path, pa.table(columns if scores.p is None else columns | {"p": scores.p.double().numpy()}))
 
     # -- trials ---------------------------------------------------------------------------------------------------
-
-    def table_path(self, kind: str, trial_id: str) -> AnyPath:
-        """rounds|channels|predictions|evidence/<trial_id>.parquet."""
-        return self.root / kind / f"{trial_id}.parquet"
-
-    def rounds(self, trial_id: str) -> list[Row]:
-        """Its committed rounds in order; empty where there is none."""
-        path = self.table_path("rounds", trial_id)
-        return _rows(path) if path.exists() else []
 
     def check_trial(self, trial_id: str) -> None:
         """Raises LedgerError where a table of a trial with committed rounds is missing or torn."""
@@ -217,7 +176,7 @@ class Ledger:
         """The weights of the round that ``select`` prefers so far."""
         self.check_lease()
         folder = self.root / "models" / trial_id
-        write_bytes(folder / "model.safetensors", _weights(state))
+        write_weights(folder / "model.safetensors", state)
         write_json(folder / "model.json", {"trial_id": trial_id, "round": index})
 
     def models(self) -> list[str]:
@@ -231,10 +190,6 @@ class Ledger:
         self.check_lease()
         write_json(self.root / "failures" / f"{identifier}.json", {"id": identifier} | failure | {"time": time.time()})
 
-    def failures(self) -> dict[str, Row]:
-        """By trial or base id."""
-        return {path.stem: read_failure(path) for path in self.find("failures/*.json")}
-
     def forget_failure(self, identifier: str) -> None:
         """It is tried again, or has succeeded."""
         self.check_lease()
@@ -246,12 +201,3 @@ def _data_of(definition: AnyPath, written: object) -> Row:
     """Each job asks; a sweep.json of a thousand arms takes longer to read than a job that has nothing to do."""
     known: Row = read_definition(definition).get("data", {})
     return known
-
-
-def _weights(state: Mapping[str, Tensor]) -> bytes:
-    return save({key: value.detach().cpu().contiguous() for key, value in state.items()})
-
-
-def _rows(path: AnyPath) -> list[Row]:
-    rows: list[Row] = read_arrow(path).to_pylist()
-    return rows

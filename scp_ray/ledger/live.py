@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scp_ray.errors import LedgerError
 from scp_ray.ledger.files import write_bytes
-from scp_ray.ledger.ledger import Ledger
+from scp_ray.ledger.records import Records
 from scp_ray.places import AnyPath
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -75,7 +75,7 @@ class LiveDatabase:
     One for as long as the file is written to, by whomever: what is not copied yet is nowhere else.
     """
 
-    def __init__(self, ledger: Ledger, name: str) -> None:
+    def __init__(self, ledger: Records, name: str) -> None:
         self.path = live_path(ledger.root, name)
         self._ledger, self._target = ledger, ledger.root / name
         self._changed, self._end = threading.Event(), threading.Event()

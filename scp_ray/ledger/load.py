@@ -13,7 +13,7 @@ from scp_ray.errors import LedgerError
 from scp_ray.ledger.evidence import evidence_frame
 from scp_ray.ledger.files import read_many, read_table
 from scp_ray.ledger.ledger import Ledger
-from scp_ray.ledger.rows import rows_done, stopped_early
+from scp_ray.ledger.records import rows_done, stopped_early
 from scp_ray.loop.stopping import Standing, StopRule, select_round, stop_reasons
 from scp_ray.maths.gaps import GAPS
 from scp_ray.places import AnyPath, any_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from scp_ray.config import ResolvedTrial, TrialConfig
     from scp_ray.parts import ChannelScores, Evaluation, FairnessData
     from scp_ray.trial import Result
-
-# Columns that tell when, where and how fast: two runs of one trial differ in these alone. Where one of them was short
-# of memory, micro_batch and eval_batch say so, and then its numbers may differ as well.
-CIRCUMSTANCES = (
-    *("time", "node", "device", "threads", "peak_memory_mb", "seconds"),
-    *("seconds_fit", "seconds_evaluate", "seconds_score", "seconds_test"),
-    *("micro_batch", "eval_batch"),
-)
-
-
-EARLY = "asha: "  # in stop_reason, before why a search stopped the trial
 
 
 def base_row(config: TrialConfig, base_id: str, result: Result, device: str) -> dict[str, Any]:
@@ -69,16 +58,6 @@ def round_row(
     }
     row |= _outcome(result) | _circumstances(result, device)
     return row | _fates(row, base, vanilla)
-
-
-def rows_done(rows: Sequence[Mapping[str, Any]], rounds: int) -> bool:
-    """Whether a trial's rows reach the rounds asked for, or its loop has ended before."""
-    return bool(rows) and (int(rows[-1]["round"]) >= rounds or bool(rows[-1]["stopped"]))
-
-
-def stopped_early(row: Mapping[str, Any]) -> str:
-    """Why a search stopped a trial after this row, its last; empty where it did not."""
-    return str(row.get("stop_reason", "")).partition(EARLY)[2]
 
 
 def trial_columns(trial: ResolvedTrial) -> dict[str, Any]:

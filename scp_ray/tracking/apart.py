@@ -19,7 +19,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from scp_ray.ledger import Ledger
+from scp_ray.ledger.records import Records
 from scp_ray.signals import SIGNALS
 from scp_ray.tracking.background import Background, patience
 from scp_ray.tracking.where import trackers
@@ -40,7 +40,7 @@ class Apart:
         say: where a line for the person goes.
     """
 
-    def __init__(self, ledger: Ledger, replay_command: str, say: Callable[[str], None] | None = None) -> None:
+    def __init__(self, ledger: Records, replay_command: str, say: Callable[[str], None] | None = None) -> None:
         self._ledger, self._replay = ledger, replay_command
         self._say = say or (lambda line: print(line, file=sys.stderr))
         self._messages: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -120,7 +120,7 @@ def _serve(connection: Connection, root: str, token: str | None, replay_command:
         signal.signal(number, signal.SIG_IGN)  # a signal to the whole group is the driver's, which ends this process
     import scp_ray.tracking.mlflow  # noqa: F401  takes seconds: before it is ready, not when it has to tell
 
-    ledger = Ledger(root, token=token)
+    ledger = Records(root, token=token)
     tracker = Background(trackers(ledger), ledger, replay_command, lambda line: connection.send(("say", line)))
     try:
         with contextlib.suppress(EOFError, BrokenPipeError):  # the driver has died: nobody is left to tell

@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from scp_ray.ledger import Ledger
-from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.records import Records, Row
 from scp_ray.tracking.content import job_ids, recorded
 from scp_ray.tracking.secrets import shown
 
@@ -58,7 +57,11 @@ class Background:
     """
 
     def __init__(
-        self, make: Callable[[], Tracker], ledger: Ledger, replay_command: str, say: Callable[[str], None] | None = None
+        self,
+        make: Callable[[], Tracker],
+        ledger: Records,
+        replay_command: str,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self._make, self._ledger, self._replay = make, ledger, replay_command
         self._say = say or (lambda line: print(line, file=sys.stderr))

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scp_ray.ledger import Ledger
-from scp_ray.ledger.ledger import Row
-from scp_ray.ledger.rows import CIRCUMSTANCES, rows_done, stopped_early
+from scp_ray.ledger.records import CIRCUMSTANCES, Records, Row, rows_done, stopped_early
 
 # what says which trial a row is of; these become parameters or tags, not metrics
 # and these tags, besides: what whoever reads a sweep back from MLflow alone cannot know otherwise
@@ -29,7 +27,7 @@ class Content:
     done: bool
 
 
-def recorded(ledger: Ledger, job_id: str) -> list[Row]:
+def recorded(ledger: Records, job_id: str) -> list[Row]:
     """The rows that the ledger holds of a trial or base model; empty where there is none."""
     return [ledger.base_row(job_id)] if ledger.base_done(job_id) else ledger.rounds(job_id)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scp_ray.ledger import Ledger
-from scp_ray.ledger.ledger import Row
 from scp_ray.ledger.live import LiveDatabase
+from scp_ray.ledger.records import Records, Row
 from scp_ray.tracking.background import Tracker
 
 
@@ -41,7 +40,7 @@ class Copied:
         self._database.close()
 
 
-def stand_in(uri: str, ledger: Ledger) -> LiveDatabase | None:
+def stand_in(uri: str, ledger: Records) -> LiveDatabase | None:
     """The database that stands in for DIR/mlflow.db, where ``uri`` names it: one for all trackers of a sweep."""
     target = ledger.root / "mlflow.db"
     if uri == f"sqlite:///{target}" or not uri.startswith("sqlite:"):

@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.records import Row
 from scp_ray.places import AnyPath
-from scp_ray.tracking.artifacts import Attached, attach
 from scp_ray.tracking.content import Contents, numbers
+
+if TYPE_CHECKING:
+    from scp_ray.tracking.artifacts import Attached
 
 for _logger in ("mlflow", "alembic", "urllib3.connectionpool"):
     # what they would say comes as an exception too, and is then told once and without secrets
@@ -107,6 +109,8 @@ class MLflowRuns:
 
     def attach(self, attached: Attached) -> None:
         """Files and models of the parent run; what is there as it is now stays."""
+        from scp_ray.tracking.artifacts import attach  # torch: a running sweep's tracker does without
+
         known = attach(self._client, self._uri, self._experiment, self._parent.run_id, self._parent.tags, attached)
         self._parent.tags |= known
 

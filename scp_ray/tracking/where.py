@@ -6,8 +6,8 @@ import functools
 import os
 from collections.abc import Callable
 
-from scp_ray.ledger import Ledger
 from scp_ray.ledger.live import LiveDatabase, live_path
+from scp_ray.ledger.records import Records
 from scp_ray.places import AnyPath
 from scp_ray.tracking.background import Tracker
 from scp_ray.tracking.copied import stand_in, with_copies
@@ -18,7 +18,7 @@ def tracking_uri(root: AnyPath) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{live_path(root, 'mlflow.db')}"
 
 
-def trackers(ledger: Ledger) -> Callable[[], Tracker]:
+def trackers(ledger: Records) -> Callable[[], Tracker]:
     """Makes a tracker, and another one after each error; all of one database, where that stands in for DIR's."""
 
     @functools.cache

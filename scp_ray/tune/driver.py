@@ -17,7 +17,7 @@ from scp_ray import signals
 from scp_ray.errors import LedgerError, ScpError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease, holds
-from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.records import Row
 from scp_ray.tune.bases import NotSnapshotted
 from scp_ray.tune.space import Job
 from scp_ray.tune.trainable import pack, unpack

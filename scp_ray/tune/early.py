@@ -8,7 +8,7 @@ from scp_ray.config import ResolvedTrial
 from scp_ray.config.search import Halving, SearchConfig
 from scp_ray.errors import DivergedError
 from scp_ray.ledger import Ledger
-from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.records import Row
 from scp_ray.tune.halving import Rungs
 from scp_ray.tune.measures import measure
 from scp_ray.tune.racing import Measured

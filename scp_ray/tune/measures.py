@@ -9,7 +9,7 @@ from typing import Any
 from scp_ray.config import ResolvedTrial
 from scp_ray.config.search import SearchConfig
 from scp_ray.errors import DivergedError
-from scp_ray.ledger.ledger import Row
+from scp_ray.ledger.records import Row
 from scp_ray.tune.racing import Measured
 from scp_ray.tune.record import selected_round
 

@@ -16,8 +16,8 @@ from scp_ray.config.identity import data_identity, scores_id, with_method
 from scp_ray.errors import BatchTooLargeError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.definition import data_key
-from scp_ray.ledger.ledger import Row
-from scp_ray.ledger.rows import base_row, copied_row, round_row, rows_done
+from scp_ray.ledger.records import Row, rows_done
+from scp_ray.ledger.rows import base_row, copied_row, round_row
 from scp_ray.ledger.states import States
 from scp_ray.loop.rounds import kept_channels
 from scp_ray.loop.stopping import Standing, select_round, stop_reasons

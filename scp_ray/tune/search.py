@@ -11,8 +11,7 @@ from scp_ray.errors import ConfigError, ScpError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.definition import with_arm
 from scp_ray.ledger.files import write_json
-from scp_ray.ledger.ledger import Row
-from scp_ray.ledger.rows import rows_done, stopped_early
+from scp_ray.ledger.records import Row, rows_done, stopped_early
 from scp_ray.tune.campaign import Campaign, Configuration, Run
 from scp_ray.tune.early import EarlyStop
 from scp_ray.tune.measures import measure

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from scp_ray.config import Arm, ResolvedTrial, TrialConfig
 from scp_ray.config.identity import outline, scores_id
 from scp_ray.ledger import Ledger
-from scp_ray.ledger.rows import rows_done
+from scp_ray.ledger.records import rows_done
 
 # Failures that say nothing of the job itself: a lost worker, a base model that could not be had, a note that cannot be
 # read. They are tried again without being asked; a base model that is truly broken keeps what needs it waiting.

@@ -17,8 +17,7 @@ from scp_ray.config import ResolvedTrial
 from scp_ray.devices import choose_device, reset_peak_memory
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger
-from scp_ray.ledger.ledger import Row
-from scp_ray.ledger.rows import rows_done
+from scp_ray.ledger.records import Row, rows_done
 from scp_ray.tune import worker
 from scp_ray.tune.record import needed_states, record_base, record_trial
 from scp_ray.tune.scorers import Scorers
