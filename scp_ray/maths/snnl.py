@@ -26,6 +26,7 @@ SelfPair = Literal["exclude", "numerator_only"]
 
 # Doubles held at a time for one block of channels: a few such tensors live at once, and stay in the cache.
 BLOCK_ELEMENTS = 2**19
+SUMS = 2**18  # doubles of sums over a group held at a time, for all labellings
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
 
@@ -59,7 +60,8 @@ def snnl_scores(
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
     options = (distance, temperature, self_pair)
     groupings = groupings_of(labellings)
-    parts = [product_scores(some, groupings, *options) for some in torch.split(maps, _block(maps), 1)]
+    at_once = max(1, SUMS // (len(labellings) * len(maps)))
+    parts = [product_scores(some, groupings, *options, _block(maps)) for some in torch.split(maps, at_once, 1)]
     limit = torch.finfo(torch.float32).max
     scores = _filled_in(torch.cat(parts, 1), maps, labellings, *options).clamp(-limit, limit).float()
     return scores if groups.ndim == 2 else scores[0]

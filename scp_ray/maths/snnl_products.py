@@ -21,8 +21,7 @@ from torch.nn.functional import one_hot, softplus
 RELEASED_EPSILON = 1e-9
 SMALLEST_SUM = 1e-280  # of exponentials: below it they lose digits
 LARGEST_SQUARE = 300.0  # |m|^2 / 2: the factors lie between e^-300 and e^600
-ROUNDING = 1e-24  # of 1 - cos of unit maps: doubles of equal directions differ by 1e-30
-_SMALLEST = 1e-100  # doubles from here to its inverse can be squared; floats always
+FLATTEST = 1e-8  # of the sum of squares; where the maps spread less around their mean, a difference loses digits
 TOGETHER = 4  # so many labellings get sums of their own each, equal to the last bit to those of a call of its own
 
 
@@ -47,84 +46,73 @@ def groupings_of(labellings: Tensor) -> list[Grouping]:
 
 
 def product_scores(
-    maps: Tensor, groupings: list[Grouping], distance: str, temperature: float | str, self_pair: str
+    maps: Tensor, groupings: list[Grouping], distance: str, temperature: float | str, self_pair: str, block: int
 ) -> Tensor:
-    """(N, c, D) maps and R labellings to (R, c) float64 scores; NaN where they cannot be had in this way."""
-    rows, usable = _rows(maps, distance)
-    halves, beyond_rounding = _scale_(rows, distance, temperature)
-    usable &= beyond_rounding & (halves.amax(1) <= LARGEST_SQUARE)
-    weights = (-halves).exp()
-    pairs = torch.bmm(rows, rows.mT).exp_()
-    pairs.diagonal(dim1=1, dim2=2).zero_()
+    """(N, c, D) maps and R labellings to (R, c) float64 scores; NaN where they cannot be had in this way.
+
+    The pairs of ``block`` channels are worked on at a time. Of maps in doubles no score is had: their squares may leave
+    a double's range, those of floats do not.
+    """
+    if maps.dtype == torch.float64:
+        return maps.new_full((sum(len(grouping.codes) for grouping in groupings), maps.shape[1]), math.nan)
+    blocks = [_block_sums(some, groupings, distance, temperature) for some in torch.split(maps, block, 1)]
+    usable = torch.cat([each.usable for each in blocks])
+    halves = torch.cat([each.halves for each in blocks])
     parts = []
-    for grouping in groupings:
-        own, other = _sums(pairs, weights, grouping)
+    for place, grouping in enumerate(groupings):
+        own, other = _own_and_others(torch.cat([each.sums[place] for each in blocks]), grouping)
         parts.append(_scores(own, other, grouping, halves, self_pair))
-    return torch.where(usable, torch.cat(parts), math.nan)
+    return torch.where(usable & (halves.amax(1) <= LARGEST_SQUARE), torch.cat(parts), math.nan)
 
 
-def _rows(maps: Tensor, distance: str) -> tuple[Tensor, Tensor]:
-    """(c, N, D) doubles, centred, whose distances count, and (c,) whether no map is beyond what is done here."""
+class _Sums(NamedTuple):
+    """Over the pairs of some channels."""
+
+    usable: Tensor  # (c,)
+    halves: Tensor  # (c, N): |m|^2 / 2
+    sums: list[Tensor]  # of each grouping (c, r G, N), that lack the factor exp(-halves)
+
+
+def _block_sums(maps: Tensor, groupings: list[Grouping], distance: str, temperature: float | str) -> _Sums:
+    """Of (N, c, D) maps."""
     rows = maps.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format, copy=True)
-    usable = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-    if distance == "cosine":
-        usable = _unit_(rows, squares_fit=maps.dtype != torch.float64)
-    if maps.dtype == torch.float64:
-        rows -= rows[:, :1].clone()  # maps may differ by less than the rounding of their mean; floats do not
-    rows -= rows.mean(1, keepdim=True)
-    if maps.dtype == torch.float64:
-        largest = _largest(rows, (1, 2))
-        usable &= (largest == 0) | ((largest > _SMALLEST) & (largest < 1 / _SMALLEST))
-    return rows, usable
-
-
-def _unit_(rows: Tensor, *, squares_fit: bool) -> Tensor:
-    """Scale maps (c, N, D) to length 1; returns (c,) whether all of a channel's have a direction: zero has none.
-
-    ``squares_fit``: the squares of all entries are doubles that keep their digits, as those of floats are.
-    """
-    if not squares_fit:
-        largest = _largest(rows, 2)
-        rows.div_(torch.where(largest > 0, largest, 1.0)[:, :, None])
-    norms = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
-    rows.div_(torch.where(norms > 0, norms, 1.0))
-    directed: Tensor = (norms > 0).all(1)[:, 0]
-    return directed
-
-
-def _largest(rows: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """Of the absolute values; faster than by a copy of them, or by the norm of order infinity."""
-    return torch.maximum(rows.amax(dim), -rows.amin(dim))
-
-
-def _scale_(rows: Tensor, distance: str, temperature: float | str) -> tuple[Tensor, Tensor]:
-    """Scale rows so that half a squared distance is minus an exponent; half their squares, (c, N).
-
-    And whether the distances, which "auto" scales to one, are more than the rounding of unit maps, (c,).
-    Over all pairs i != j of centred maps the mean of |m_i - m_j|^2 is 2 / (N - 1) times the sum of |m_i|^2. Half of
-    the squared distance of unit maps is 1 - cos.
-    """
-    squares = torch.linalg.vector_norm(rows, dim=2).square_()
-    share = 0.5 if distance == "cosine" else 1.0
-    told = torch.ones_like(squares[:, 0], dtype=torch.bool)
-    if temperature == "auto":
-        mean = 2 * share * squares.sum(1) / (rows.shape[1] - 1)
-        inverse = torch.where(mean > 0, 1 / mean, 0.0)
-        if distance == "cosine":
-            told = mean > ROUNDING
-    else:
-        inverse = torch.full_like(squares[:, 0], 1 / float(temperature))
-    rows *= (2 * share * inverse).sqrt()[:, None, None]
-    halves: Tensor = squares * (share * inverse)[:, None]
-    return halves, told
-
-
-def _sums(pairs: Tensor, weights: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
-    """Sums over each sample's own group and over the others, (r, c, N)."""
-    member, codes = grouping.member, grouping.codes
+    usable = _scale_(rows, distance, temperature)
+    pairs = torch.bmm(rows, rows.mT)
+    halves = pairs.diagonal(dim1=1, dim2=2) / 2
+    weights = (-halves).exp()[:, None]
+    pairs.exp_()
+    pairs.diagonal(dim1=1, dim2=2).zero_()
     # the pairs are symmetric, and a product is faster with the few rows on the left
-    sums = torch.bmm(weights[:, None] * member.flatten(0, 1), pairs).view(len(pairs), *member.shape)  # (c, r, G, N)
-    place = codes[None, :, None].expand(len(sums), -1, -1, -1)
+    return _Sums(usable, halves, [torch.bmm(weights * grouping.member.flatten(0, 1), pairs) for grouping in groupings])
+
+
+def _scale_(rows: Tensor, distance: str, temperature: float | str) -> Tensor:
+    """Centre and scale maps (c, N, D) in one pass, so that half a squared distance is minus an exponent.
+
+    Half of the squared distance of unit maps is 1 - cos. Over all pairs i != j the mean of |m_i - m_j|^2 is 2 / (N - 1)
+    times the spread, sum |m_i|^2 - N |mean|^2. Returns (c,) whether that difference keeps its digits and, for the
+    cosine, every map has a direction: zero has none.
+    """
+    samples, cosine = rows.shape[1], distance == "cosine"
+    norms = torch.linalg.vector_norm(rows, dim=2, keepdim=True)
+    factors = torch.where(norms > 0, 1 / norms, 0.0) if cosine else torch.ones_like(norms)
+    mean = torch.bmm(factors.mT / samples, rows)
+    total = (norms * factors).square_().sum((1, 2))
+    spread = total - samples * mean.square().sum((1, 2))
+    share = 1.0 if cosine else 2.0
+    if temperature == "auto":
+        scale = torch.where(spread > 0, (samples - 1) / spread, 0.0).sqrt_()
+    else:
+        scale = torch.full_like(spread, share / float(temperature)).sqrt_()
+    torch.addcmul(mean * -scale[:, None, None], rows, factors * scale[:, None, None], out=rows)
+    usable: Tensor = (spread > FLATTEST * total) | (total == 0)
+    return usable & (norms > 0).all(1)[:, 0] if cosine else usable
+
+
+def _own_and_others(sums: Tensor, grouping: Grouping) -> tuple[Tensor, Tensor]:
+    """Sums (c, r G, N) over each group to those over each sample's own group and over the others, (r, c, N)."""
+    sums = sums.view(len(sums), *grouping.member.shape)
+    place = grouping.codes[None, :, None].expand(len(sums), -1, -1, -1)
     own, other = sums.gather(2, place)[:, :, 0], sums.scatter(2, place, 0.0).sum(2)
     return own.movedim(1, 0), other.movedim(1, 0)
 
