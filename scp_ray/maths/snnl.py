@@ -26,6 +26,7 @@ SelfPair = Literal["exclude", "numerator_only"]
 
 # Doubles held at a time for one block of channels: a few such tensors live at once, and stay in the cache.
 BLOCK_ELEMENTS = 2**19
+GPU_BLOCK_ELEMENTS = 2**23  # 67 MB: what a GPU waits for is the next call, not the memory
 SUMS = 2**18  # doubles of sums over a group held at a time, for all labellings
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
@@ -70,7 +71,8 @@ def snnl_scores(
 def _block(maps: Tensor) -> int:
     """How many channels of (N, C, D) are worked on at a time."""
     samples, _, size = maps.shape
-    return max(1, BLOCK_ELEMENTS // (samples * max(samples, size)))
+    most = BLOCK_ELEMENTS if maps.device.type == "cpu" else GPU_BLOCK_ELEMENTS
+    return max(1, most // (samples * max(samples, size)))
 
 
 def checked(
