@@ -12,7 +12,7 @@ import torch
 from miniature import TRIAL, same_ledgers, same_rows
 from torch import nn
 
-from scp_ray.config import ResolvedTrial, TrialConfig, resolve
+from scp_ray.config import Arm, ResolvedTrial, TrialConfig, resolve
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.states import States
 from scp_ray.loop.fit import fit_, fit_epochs
@@ -20,6 +20,7 @@ from scp_ray.parts import Learner, TrainPlan
 from scp_ray.trial import Result, Step, run_trial, train_base
 from scp_ray.tune import record
 from scp_ray.tune.record import record_base, record_trial
+from scp_ray.tune.space import plan_jobs
 
 CPU = torch.device("cpu")
 
@@ -64,6 +65,27 @@ def killed_at(save: int, monkeypatch: pytest.MonkeyPatch, after: bool = True) ->
 def test_the_same_seed_gives_the_same_ledger(undisturbed: Path, tmp_path: Path) -> None:
     record_all(trial(), tmp_path)
     same_ledgers(undisturbed, tmp_path)
+
+
+def test_what_a_search_has_stopped_goes_on_where_it_is_asked_for_as_a_whole(undisturbed: Path, tmp_path: Path) -> None:
+    """To the search it is done; to whoever asks for both rounds one is left, and then no mark tells of the stop."""
+    wanted, ledger = trial(), Ledger(tmp_path)
+    (config,) = wanted.bases().values()
+    record_base(config, ledger, device=CPU, checkpoint_s=0)
+    rows = record_trial(wanted, ledger, device=CPU, checkpoint_s=0)
+    assert [next(rows)["round"], next(rows)["round"]] == [0, 1]
+    rows.close()
+    stopped = ledger.stop_trial(wanted.trial_id, "place 4 of 4")
+    assert stopped["stopped"]
+    assert stopped["stop_reason"].endswith("; asha: place 4 of 4"), "behind what the round itself gave as a reason"
+    arm = Arm("one", {}, (wanted,))
+    assert not plan_jobs([arm], ledger, searching=True).to_do
+    (job,) = plan_jobs([arm], ledger).to_do
+    assert (job.id, job.rounds_done) == (wanted.trial_id, 1)
+    again = list(record_trial(wanted, ledger, device=CPU, checkpoint_s=0))
+    assert [row["stopped"] for row in again] == [False, False, False]
+    same_ledgers(undisturbed, tmp_path)
+    assert not plan_jobs([arm], ledger).to_do
 
 
 def test_another_seed_gives_other_predictions(undisturbed: Path, tmp_path: Path) -> None:

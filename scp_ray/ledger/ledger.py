@@ -29,7 +29,7 @@ from scp_ray.ledger.files import (
     write_table,
     written,
 )
-from scp_ray.ledger.records import EARLY, Records, Row, rows_done
+from scp_ray.ledger.records import EARLY, Records, Row
 from scp_ray.ledger.rows import channels_table, predictions_table, rows_table
 from scp_ray.ledger.states import States
 from scp_ray.ledger.weights import read_weights, write_weights
@@ -133,10 +133,6 @@ class Ledger(Records):
                 check_table(self.table_path(kind, trial_id))
             check_evidence(self.table_path("evidence", trial_id))
 
-    def trial_done(self, trial_id: str, rounds: int) -> bool:
-        """Whether it has the rounds asked for, or has stopped before."""
-        return rows_done(self.rounds(trial_id), rounds)
-
     def start_trial(self, trial_id: str, row: Row) -> None:
         """Commit round 0, copied from the base. Tables of rounds that nobody knows any more go first."""
         self.check_lease()
@@ -161,6 +157,16 @@ class Ledger(Records):
         self.check_lease()
         row = self.rounds(trial_id)[-1]
         row |= {"stopped": True, "stop_reason": "; ".join(filter(None, [row["stop_reason"], EARLY + reason]))}
+        return self._marked(trial_id, row)
+
+    def take_up_trial(self, trial_id: str) -> Row:
+        """Take away the mark of ``stop_trial``: it goes on after all; its last row."""
+        self.check_lease()
+        row = self.rounds(trial_id)[-1]
+        row |= {"stopped": False, "stop_reason": row["stop_reason"].partition(EARLY)[0].removesuffix("; ")}
+        return self._marked(trial_id, row)
+
+    def _marked(self, trial_id: str, row: Row) -> Row:
         replace_rounds(self.table_path("rounds", trial_id), rows_table([row]), [row["round"]])
         return row
 

@@ -27,9 +27,14 @@ EARLY = "asha: "  # in stop_reason, before why a search stopped the trial
 _BASES = 16  # a process keeps so many rows of base models: every trial of a worker begins at the same few
 
 
-def rows_done(rows: Sequence[Mapping[str, Any]], rounds: int) -> bool:
-    """Whether a trial's rows reach the rounds asked for, or its loop has ended before."""
-    return bool(rows) and (int(rows[-1]["round"]) >= rounds or bool(rows[-1]["stopped"]))
+def rows_done(rows: Sequence[Mapping[str, Any]], rounds: int, *, searching: bool = False) -> bool:
+    """Whether a trial's rows reach the rounds asked for, or its loop has ended before.
+
+    One that a search has stopped early is done to a search (``searching``); whoever else asks for it wants it whole.
+    """
+    if not rows or int(rows[-1]["round"]) >= rounds:
+        return bool(rows)
+    return bool(rows[-1]["stopped"]) and (searching or not stopped_early(rows[-1]))
 
 
 def stopped_early(row: Mapping[str, Any]) -> str:

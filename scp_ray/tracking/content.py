@@ -13,6 +13,7 @@ from scp_ray.ledger.records import CIRCUMSTANCES, Records, Row, rows_done, stopp
 # what says which trial a row is of; these become parameters or tags, not metrics
 # and these tags, besides: what whoever reads a sweep back from MLflow alone cannot know otherwise
 IDENTITY = ("base_id", "vanilla_id", "dataset", "backbone", "method", "criterion", "k", "layer", "layer_name")
+STOPPED = "scp_ray.stopped_early"  # why a search stopped it
 _NOT_METRICS = {"round", "seed", "k", "pr_c", "layer", "from_base", "stopped", "threads", "time"}
 
 
@@ -52,9 +53,15 @@ class Contents:
         tags |= {f"scp_ray.{name}": _cut(value) for name, value in known.get("arm", {}).items()}
         tags |= {f"scp_ray.{name}": _cut(rows[0][name]) for name in IDENTITY if rows and rows[0].get(name) is not None}
         if rows and (reason := stopped_early(rows[-1])):
-            tags["scp_ray.stopped_early"] = _cut(reason)
+            tags[STOPPED] = _cut(reason)
         params = {name: _cut(value) for name, value in flat.items()}
-        return Content(known["label"], "base" if is_base else "trial", params, tags, rows_done(rows, known["rounds"]))
+        return Content(
+            known["label"],
+            "base" if is_base else "trial",
+            params,
+            tags,
+            rows_done(rows, known["rounds"], searching=True),
+        )
 
 
 def job_ids(sweep: Mapping[str, Any]) -> list[str]:

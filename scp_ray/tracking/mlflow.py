@@ -19,7 +19,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from scp_ray.ledger.records import Row
 from scp_ray.places import AnyPath
-from scp_ray.tracking.content import Contents, numbers
+from scp_ray.tracking.content import STOPPED, Contents, numbers
 
 if TYPE_CHECKING:
     from scp_ray.tracking.artifacts import Attached
@@ -98,9 +98,9 @@ class MLflowRuns:
         status = "FINISHED" if content.done else "FAILED" if failure else "RUNNING" if running else "KILLED"
         failed = {_FAILURE: failure["reason"][:5000]} if failure and status == "FAILED" else {}
         self._tell(run, rows, content.params, content.tags | failed | {_PARENT: self._parent.run_id})
-        if _FAILURE in run.tags and not failed:
-            self._client.delete_tag(run.run_id, _FAILURE)
-            del run.tags[_FAILURE]
+        for tag in {_FAILURE, STOPPED} & run.tags.keys() - (content.tags | failed).keys():  # it went on
+            self._client.delete_tag(run.run_id, tag)
+            del run.tags[tag]
         self._settle(run, status)
         if status == "RUNNING":
             return False

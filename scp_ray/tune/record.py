@@ -16,7 +16,7 @@ from scp_ray.config.identity import data_identity, scores_id, with_method
 from scp_ray.errors import BatchTooLargeError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.definition import data_key
-from scp_ray.ledger.records import Row, rows_done
+from scp_ray.ledger.records import Row, rows_done, stopped_early
 from scp_ray.ledger.rows import base_row, copied_row, round_row
 from scp_ray.ledger.states import States
 from scp_ray.loop.rounds import kept_channels
@@ -123,8 +123,11 @@ def _record_trial(
     if not rows:
         rows = [copied_row(trial, base, vanilla)]
         ledger.start_trial(trial.trial_id, rows[0])
+    done = rows_done(rows, config.rounds)
+    if not done and stopped_early(rows[-1]):
+        rows[-1] = ledger.take_up_trial(trial.trial_id)
     yield from rows
-    if rows_done(rows, config.rounds):
+    if done:
         states.keep_newest()
         return
     resume, rows = _where_to_go_on(states, rows)

@@ -75,7 +75,7 @@ class Search:
         """Jobs to run next, bases first; empty while results are waited for, and at the end."""
         while (run := self.campaign.next()) is not None:
             arm = self._config.arm_at(run.configuration.settings, [run.seed])
-            plan = plan_jobs([arm], self._ledger, retry_failed=self._retry_failed)
+            plan = plan_jobs([arm], self._ledger, retry_failed=self._retry_failed, searching=True)
             trial = arm.trials[0]
             job = next(each for each in (*plan.to_do, *plan.done, *plan.failed) if each.id == trial.trial_id)
             self._runs[job.id] = run, job
@@ -95,7 +95,7 @@ class Search:
         run, job = self._runs.pop(trial_id)
         assert job.trial is not None
         rows = self._ledger.rounds(trial_id)
-        if not rows_done(rows, job.config.rounds):
+        if not rows_done(rows, job.config.rounds, searching=True):
             self.campaign.failed(run, "Unknown", "it ended without its last round.")
             return
         try:

@@ -46,7 +46,7 @@ def standing(config: SweepConfig, ledger: Ledger, *, retry_failed: bool = False)
     search = Search(config, ledger, study, [], lambda *_: None, retry_failed=retry_failed)
     states = [each.state for each in search.campaign.configurations.values()]
     counted = {state: states.count(state) for state in dict.fromkeys(states)}
-    plan = plan_jobs(search.arms(), ledger, retry_failed=retry_failed)
+    plan = plan_jobs(search.arms(), ledger, retry_failed=retry_failed, searching=True)
     return Standing(counted, plan, search.campaign.over, search.campaign.to_come)
 
 
@@ -128,7 +128,7 @@ class _Work:
         arms = search.first_arms()
         definition = define_sweep(config, arms, ledger)
         clear_half_written(ledger.root)
-        plan = plan_jobs(arms, ledger, retry_failed=self._retry_failed)
+        plan = plan_jobs(arms, ledger, retry_failed=self._retry_failed, searching=True)
         for sink in self._sinks:
             sink.open(definition)
         search.open(definition)

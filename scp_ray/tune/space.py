@@ -65,8 +65,11 @@ class Plan:
         return total
 
 
-def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False) -> Plan:
-    """Compare the arms with the ledger. A trial shared by arms is one job, run for the most rounds asked."""
+def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False, searching: bool = False) -> Plan:
+    """Compare the arms with the ledger. A trial shared by arms is one job, run for the most rounds asked.
+
+    To a search (``searching``) a trial that was stopped early is done; else it goes on where it was stopped.
+    """
     trials: dict[str, Job] = {}
     bases: dict[str, Job] = {}
     shared = 0
@@ -88,7 +91,7 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     done = [job for job in bases.values() if ledger.base_done(job.id)]
     for trial_id in trials:
         ledger.check_trial(trial_id)
-    done += [job for job in trials.values() if rows_done(rows[job.id], job.config.rounds)]
+    done += [job for job in trials.values() if rows_done(rows[job.id], job.config.rounds, searching=searching)]
     finished = {job.id for job in done}
     failed: list[Job] = []
     if not retry_failed:

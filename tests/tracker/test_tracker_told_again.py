@@ -93,6 +93,26 @@ def test_a_failure_and_then_a_success(
     assert content(server.database, "failing")[trial_id] == undisturbed[trial_id]
 
 
+def test_what_a_search_stopped_and_a_grid_took_up_is_no_longer_stopped(
+    ledger: Ledger, server: Server, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
+    sweep = begun(ledger, tmp_path, "taken-up")
+    rows = list(going_on(ledger, sweep))[1:4]  # the first trial's
+    stopped = rows[1] | {"stopped": True, "stop_reason": "asha: place 4 of 4"}
+
+    def shown(*told: dict[str, Any]) -> tuple[str, str | None]:
+        runs = MLflowRuns(server.uri, tmp_path)
+        runs.open(sweep.definition(), running=True)
+        runs.show(rows[0]["trial_id"], told, running=True)
+        run = content(server.database, "taken-up")[rows[0]["trial_id"]]
+        return run["status"], run["tags"].get("scp_ray.stopped_early")
+
+    assert shown(rows[0], stopped) == ("FINISHED", "place 4 of 4")
+    assert shown(*rows[:2]) == ("RUNNING", None)
+    assert shown(*rows) == ("FINISHED", None)
+    assert content(server.database, "taken-up")[rows[0]["trial_id"]] == undisturbed[rows[0]["trial_id"]]
+
+
 @pytest.mark.parametrize("by", ["sweep", "track"])
 def test_what_was_told_and_is_not_yet_copied_outlives_an_error(
     by: str, ledger: Ledger, undisturbed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
