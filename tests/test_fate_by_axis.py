@@ -52,6 +52,17 @@ def test_fate_by_pr_c_has_a_panel_per_layer_and_a_line_per_ratio(sweep):
         assert np.round(line.get_xdata()).tolist() == [0, 1, 2]
 
 
+def test_a_value_looks_alike_where_another_is_missing(tmp_path):
+    lacking = load_sweep(figured_sweep.make(tmp_path / "lacking"))
+    arms = lacking.definition["arms"]
+    arms.remove(next(arm for arm in arms if arm["settings"] == {"pr_c": 0.1, "layer": -1}))
+    drawn = fate_by_axis(lacking, "pr_c")
+    panels = {axes.get_title(loc="left"): by_label(axes) for axes in drawn.figure.axes}
+    assert {title: [*lines] for title, lines in panels.items()} == {"layer=-1": ["0.2"], "layer=-2": ["0.1", "0.2"]}
+    here, there = panels["layer=-1"]["0.2"], panels["layer=-2"]["0.2"]
+    assert (here.get_color(), here.get_marker()) == (there.get_color(), there.get_marker())
+
+
 def test_fate_by_pr_c_draws_the_floor_of_each_line(sweep):
     drawn = fate_by_axis(sweep, "pr_c")
     bands = {axes.get_title(loc="left"): [b for b in axes.collections if isinstance(b, PolyCollection)]

@@ -123,7 +123,7 @@ def _panel(axes: Axes, axis: Axis, table: pd.DataFrame, seeds: pd.DataFrame) -> 
     if not bands:
         pooled = table.groupby("round")[[LOW, HIGH]].mean()
         axes.fill_between(pooled.index, pooled[LOW], pooled[HIGH], color=PALE, linewidth=0, zorder=0)
-    for position, (value, own) in enumerate(_lines(table, axis)):
+    for position, value, own in _lines(table, axis):
         style = look(position)
         x = own["round"] + 0.4 * ((position + 0.5) / len(axis.values) - 0.5)
         line = {"color": style["color"], "linestyle": style["linestyle"]}
@@ -140,12 +140,12 @@ def _panel(axes: Axes, axis: Axis, table: pd.DataFrame, seeds: pd.DataFrame) -> 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _lines(table: pd.DataFrame, axis: Axis) -> Iterator[tuple[str, pd.DataFrame]]:
-    """In the axis's order, those that have reached a round."""
-    for value in axis.values:
+def _lines(table: pd.DataFrame, axis: Axis) -> Iterator[tuple[int, str, pd.DataFrame]]:
+    """Those that have reached a round, each with its place among all values of the axis: it looks alike in every panel."""
+    for position, value in enumerate(axis.values):
         own = table[table["line"] == value].sort_values("round")
         if len(own):
-            yield value, own
+            yield position, value, own
 
 
 def _caption(sweep: Recorded, axis: Axis, rows: pd.DataFrame, table: pd.DataFrame, averaged: str) -> str:
