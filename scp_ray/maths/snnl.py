@@ -26,8 +26,8 @@ SelfPair = Literal["exclude", "numerator_only"]
 
 # Doubles held at a time for one block of channels: a few such tensors live at once, and stay in the cache.
 BLOCK_ELEMENTS = 2**19
-GPU_BLOCK_ELEMENTS = 2**23  # 67 MB: what a GPU waits for is the next call, not the memory
 SUMS = 2**18  # doubles of sums over a group held at a time, for all labellings
+GPU_TIMES = 16  # as many of both: what a GPU waits for is the next call, not the memory
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
 
@@ -61,7 +61,7 @@ def snnl_scores(
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
     options = (distance, temperature, self_pair)
     groupings = groupings_of(labellings)
-    at_once = max(1, SUMS // (len(labellings) * len(maps)))
+    at_once = max(1, _times(maps) * SUMS // (len(labellings) * len(maps)))
     parts = [product_scores(some, groupings, *options, _block(maps)) for some in torch.split(maps, at_once, 1)]
     limit = torch.finfo(torch.float32).max
     scores = _filled_in(torch.cat(parts, 1), maps, labellings, *options).clamp(-limit, limit).float()
@@ -71,8 +71,11 @@ def snnl_scores(
 def _block(maps: Tensor) -> int:
     """How many channels of (N, C, D) are worked on at a time."""
     samples, _, size = maps.shape
-    most = BLOCK_ELEMENTS if maps.device.type == "cpu" else GPU_BLOCK_ELEMENTS
-    return max(1, most // (samples * max(samples, size)))
+    return max(1, _times(maps) * BLOCK_ELEMENTS // (samples * max(samples, size)))
+
+
+def _times(maps: Tensor) -> int:
+    return 1 if maps.device.type == "cpu" else GPU_TIMES
 
 
 def checked(
