@@ -141,7 +141,7 @@ def _panel(axes: Axes, axis: Axis, table: pd.DataFrame, seeds: pd.DataFrame) -> 
 
 
 def _lines(table: pd.DataFrame, axis: Axis) -> Iterator[tuple[int, str, pd.DataFrame]]:
-    """Those that have reached a round, each with its place among all values of the axis: it looks alike in every panel."""
+    """Those that have reached a round, each with its place among all values: it looks alike in every panel."""
     for position, value in enumerate(axis.values):
         own = table[table["line"] == value].sort_values("round")
         if len(own):
