@@ -27,7 +27,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Drawn]:
-    return all_figures(load_sweep(figured_sweep.make(tmp_path_factory.mktemp("files") / "sweep")), maps=False)[0]
+    """Of three seeds, and of one."""
+    root = tmp_path_factory.mktemp("files")
+    made = [figured_sweep.make(root / str(len(seeds)), seeds=seeds) for seeds in (figured_sweep.SEEDS, (0,))]
+    return [each for path in made for each in all_figures(load_sweep(path), maps=False)[0]]
 
 
 def test_figures_are_one_or_two_columns_wide(drawn):

@@ -73,10 +73,10 @@ def _draw(
     names, shared = short_names(sweep, rows["arm"].unique())
     layers = list(dict.fromkeys(zip(pruned["layer"], pruned["channels"], strict=True)))[:MOST_LAYERS]
     keys = {layer: _keys(pruned[pruned["layer"] == layer[0]]) for layer in layers}
-    strips = 0.095 * sum(map(len, keys.values())) + 0.42 * len(layers)
+    strips = sum(map(_height, keys.values())) + 0.42 * len(layers)
     summary = 0.17 * len(means) + 0.55 if len(means) else 0.0
     figure = new_figure(DOUBLE, strips + summary + 0.65)
-    heights = [0.095 * len(keys[layer]) + 0.3 for layer in layers] + ([summary] if summary else [])
+    heights = [_height(keys[layer]) + 0.3 for layer in layers] + ([summary] if summary else [])
     grid = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     rounds = int(pruned["round"].max())
     norm = BoundaryNorm(np.arange(0.5, rounds + 1.5), rounds)
@@ -95,6 +95,11 @@ def _draw(
 def _keys(pruned: pd.DataFrame) -> list[tuple[str, int]]:
     """Arm and seed of each strip."""
     return list(dict.fromkeys(zip(pruned["arm"], pruned["seed"].astype(int), strict=True)))
+
+
+def _height(keys: list[tuple[str, int]]) -> float:
+    """Inches for so many strips: each can be seen, and the names of the arms do not touch."""
+    return max(0.095 * len(keys), 0.15 * len({arm for arm, _ in keys}))
 
 
 def _strips(axes: Axes, matrix: np.ndarray, keys: list[tuple[str, int]], colours: Colormap, norm: BoundaryNorm) -> None:
