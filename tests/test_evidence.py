@@ -126,7 +126,7 @@ def test_the_floor_is_that_of_groups_permuted_inside_each_class(finished: Path) 
 def test_tables_are_written_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row comes last: it is the commit mark."""
     written: list[str] = []
-    for name in ("write_table", "write_bytes", "replace_rounds"):
+    for name in ("write_table", "write_weights", "replace_rounds"):
         original = getattr(ledger_module, name)
 
         def note(path: Path, *more: Any, original: Any = original) -> None:
