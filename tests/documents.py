@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+SET_UP = ("source ", "pip ", "make ", "mlflow ui ")
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.glob("*.md"))
 
 
@@ -66,10 +67,25 @@ class Reader:
             if block.title:
                 (self.folder / block.title).write_text(block.text, encoding="utf-8")
             elif block.language == "bash":
-                said.append(self._run(["bash", "-euc", block.text]))
+                said.append(self.run(block.text))
             elif block.language == "python":
                 said.append(self._run(["python", "-c", block.text]))
         return said
+
+    def run_all(self, page: str, **names: str) -> list[str]:
+        """Run its commands alone, with what its placeholders stand for; what each block said.
+
+        Set-up is left out, and MLflow's own pages, which are served until somebody ends them.
+        """
+        texts = [block.text for block in blocks(page) if block.language == "bash"]
+        kept = ["\n".join(line for line in text.splitlines() if not line.startswith(SET_UP)) for text in texts]
+        for name, value in names.items():
+            kept = [re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", value, text) for text in kept]
+        return [self.run(text) for text in kept if text.strip()]
+
+    def run(self, text: str) -> str:
+        """Lines of a shell."""
+        return self._run(["bash", "-euc", text])
 
     def _run(self, words: list[str]) -> str:
         done = subprocess.run(

@@ -13,7 +13,7 @@ import pytest
 from documents import ROOT, Reader
 from PIL import Image
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 def clinic(folder: Path) -> pd.DataFrame:
@@ -56,7 +56,6 @@ def test_your_own_data(tmp_path: Path) -> None:
     assert math.isclose(len(predictions), 117, abs_tol=6), "a quarter each of 234 for validation and test"
 
 
-@pytest.mark.slow
 def test_your_own_method(tmp_path: Path) -> None:
     """In a copy of the package, as it may be anybody's: the two files are all that is added."""
     for name in ("scp_ray", "search_spaces", "tests"):
@@ -73,7 +72,6 @@ def test_your_own_method(tmp_path: Path) -> None:
     assert not list((ROOT / "scp_ray").glob("*/worst_group.py"))
 
 
-@pytest.mark.slow
 def test_the_first_sweep(tmp_path: Path) -> None:
     """Eight trials, the control beside them, and the numbers read back."""
     plan, first, again, table, pairs, control, numbers = Reader(tmp_path).follow("docs/first-sweep.md")

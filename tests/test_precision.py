@@ -92,6 +92,7 @@ def test_a_loss_of_features_is_made_of_floats(monkeypatch: pytest.MonkeyPatch) -
     assert set(given) == {torch.float32}
 
 
+@pytest.mark.slow  # a CPU does bfloat16 slowly
 def test_it_learns_as_in_floats() -> None:
     """Four shapes, equally visible: chance is 0.25, and 400 images teach either way."""
     easy = {"bias": 0.0, "train": 400, "val": 200, "test": 16}
