@@ -20,7 +20,7 @@ from scp_ray.ledger.models import prune_models
 NAN = float("nan")
 
 
-def round_rows(trial_id: str, fates: list[float], *, f1: list[float], eodd: list[float], stopped: bool = False) -> Any:
+def round_rows(trial_id: str, fates: list[float], *, f1: list[float], eodd: list[float], stopped: str = "") -> Any:
     count = len(fates)
     return pa.table(
         {
@@ -29,8 +29,10 @@ def round_rows(trial_id: str, fates: list[float], *, f1: list[float], eodd: list
             "val_f1": f1,
             "val_eodd": eodd,
             "val_fate_eodd_base": fates,
-            "stop_reason": [""] * (count - 1) + ["fairness"] if stopped else [""] * count,
-            "stopped": [False] * (count - 1) + [stopped],
+            "stop_reason": [""] * (count - 1) + ["fairness" if stopped is True else stopped]
+            if stopped
+            else [""] * count,
+            "stopped": [False] * (count - 1) + [bool(stopped)],
         }
     )
 
@@ -115,12 +117,14 @@ def test_frames_hold_every_row_once(sweep):
         ([0.0, 0.1, 0.3], [], {"rounds": 3}, ("started", 2, 2)),
         ([0.0, 0.1, 0.3], [], {"select": "round:1"}, ("done", 2, 1)),
         ([NAN, NAN, NAN], [], {}, ("done", 2, 0)),
-        ([0.0, 0.1], [], {"stopped": True, "rounds": 5}, ("done", 1, 1)),  # its loop ended before
-        ([0.0, 0.1], [], {"stopped": True, "rounds": 5, "select": "last"}, ("done", 1, 0)),
+        ([0.0, 0.1], [], {"stopped": "fairness", "rounds": 5}, ("done", 1, 1)),  # its loop ended before
+        ([0.0, 0.1], [], {"stopped": "fairness", "rounds": 5, "select": "last"}, ("done", 1, 0)),
+        ([0.0, 0.1], [], {"stopped": "asha: place 4 of 4", "rounds": 5}, ("stopped", 1, 1)),
+        ([0.0, 0.1], [], {"stopped": "asha: place 4 of 4", "rounds": 1}, ("done", 1, 1)),  # a grid asks for no more
     ],
 )
 def test_the_standing_of_a_trial(tmp_path, rows, failures, config, expected):
-    stopped = config.pop("stopped", False)
+    stopped = config.pop("stopped", "")
     count = len(rows or [])
     eodd = [0.1] * (count - 1) + [0.2]
     tables = {"t": round_rows("t", rows, f1=[0.5] * count, eodd=eodd, stopped=stopped)} if rows else {}

@@ -204,6 +204,16 @@ def test_against_brute_force(distance, scale, offset, ones, shape):
             assert scores.tolist() == pytest.approx(brute_force(features, groups, **options), rel=1e-5, abs=0), options
 
 
+def test_maps_of_a_network_that_is_being_trained():
+    """Scores are numbers, no part of a loss."""
+    features, groups = maps_of((20, 3, 8)), groups_of(20, 6)
+    for dtype in (torch.float32, torch.float64):
+        live = features.to(dtype).requires_grad_()
+        scores = snnl_scores(live * 1.0, groups)
+        assert not scores.requires_grad
+        torch.testing.assert_close(scores, snnl_scores(features.to(dtype), groups), rtol=0, atol=0)
+
+
 def test_many_channels_against_brute_force():
     """Enough channels of large maps for several blocks: the blocks must join in order."""
     features, groups = maps_of((8, 300, 24, 24), scale=3), groups_of(8, 3)

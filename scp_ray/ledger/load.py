@@ -131,7 +131,7 @@ def _standing(
     selected = select_round(config["select"], fates, stop_reasons(standings, rule))
     last = rows[-1]
     done = rows_done([last], config["rounds"])
-    status = "stopped" if stopped_early(last) else "done" if done else "failed" if failed else "started"
+    status = "done" if done else "stopped" if stopped_early(last) else "failed" if failed else "started"
     return {"status": status, "rounds_done": max(int(row["round"]) for row in asked), "selected_round": selected}
 
 

@@ -26,7 +26,7 @@ SelfPair = Literal["exclude", "numerator_only"]
 
 # Doubles held at a time for one block of channels: a few such tensors live at once, and stay in the cache.
 BLOCK_ELEMENTS = 2**19
-SUMS = 2**18  # doubles of sums over a group held at a time, for all labellings
+SUMS = 2**18  # doubles of sums over a group held at a time, over all groups and labellings
 GPU_TIMES = 16  # as many of both: what a GPU waits for is the next call, not the memory
 _STEEPEST = 1e300  # the largest 1 / T: its products with distances stay finite
 
@@ -61,7 +61,7 @@ def snnl_scores(
     maps, labellings = checked(features, groups, distance, temperature, self_pair)
     options = (distance, temperature, self_pair)
     groupings = groupings_of(labellings)
-    at_once = max(1, _times(maps) * SUMS // (len(labellings) * len(maps)))
+    at_once = max(1, _times(maps) * SUMS // groupings[0].member.numel() // len(groupings))
     parts = [product_scores(some, groupings, *options, _block(maps)) for some in torch.split(maps, at_once, 1)]
     limit = torch.finfo(torch.float32).max
     scores = _filled_in(torch.cat(parts, 1), maps, labellings, *options).clamp(-limit, limit).float()
@@ -96,7 +96,7 @@ def checked(
         raise ValueError(f"self_pair must be 'exclude' or 'numerator_only', got {self_pair!r}.")
     if temperature != "auto" and not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise ValueError(f"temperature must be 'auto' or a finite number above 0, got {temperature!r}.")
-    return features.flatten(2), groups.to(features.device).reshape(-1, groups.shape[-1])
+    return features.detach().flatten(2), groups.to(features.device).reshape(-1, groups.shape[-1])
 
 
 def _pair_logits(maps: Tensor, distance: str, temperature: float | str) -> Tensor:

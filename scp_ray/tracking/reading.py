@@ -185,7 +185,9 @@ def _trial(run: Run, rounds: pd.DataFrame | None) -> dict[str, Any]:
     row |= {"seed": int(run.data.params["seed"]), "trial_id": _tag(run, "id")}
     row |= {name: _tag(run, name) for name in ("base_id", "vanilla_id")}
     asked = int(_tag(run, "rounds") or 0)
-    status = "stopped" if _tag(run, "stopped_early") else _STATUS.get(str(run.info.status), "waiting")
+    whole = rounds is not None and int(rounds["round"].max()) >= asked
+    stopped = _tag(run, "stopped_early") and not whole
+    status = "stopped" if stopped else _STATUS.get(str(run.info.status), "waiting")
     if rounds is None:
         status = "failed" if status == "failed" else "waiting"
         return row | {"rounds_asked": asked, "status": status, "rounds_done": 0, "selected_round": None}

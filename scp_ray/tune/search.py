@@ -118,7 +118,9 @@ class Search:
         if run.configuration.state == "RUNNING":
             reason = self._early.reason(job.trial, row)
         elif run.configuration.state == "PRUNED":  # one that has failed may be tried again, with all that its seeds did
-            reason = "another seed has ended its configuration"
+            rows = self._ledger.rounds(trial_id)  # the last may have ended it, and this be told once more
+            done = rows_done(rows, job.config.rounds, searching=True)
+            reason = "" if done else "another seed has ended its configuration"
         return self._ledger.stop_trial(trial_id, reason) if reason else None
 
     def failed(self, trial_id: str, failure: dict[str, Any]) -> None:
