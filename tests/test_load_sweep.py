@@ -29,9 +29,7 @@ def round_rows(trial_id: str, fates: list[float], *, f1: list[float], eodd: list
             "val_f1": f1,
             "val_eodd": eodd,
             "val_fate_eodd_base": fates,
-            "stop_reason": [""] * (count - 1) + ["fairness" if stopped is True else stopped]
-            if stopped
-            else [""] * count,
+            "stop_reason": [""] * (count - 1) + [stopped],
             "stopped": [False] * (count - 1) + [bool(stopped)],
         }
     )
