@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from snnl_by_hand import RELEASED, brute_force, groups_of, maps_of
 
 from scp_ray.errors import ScoreError
 from scp_ray.maths.snnl import snnl_scores
 
-RELEASED = {"distance": "cosine", "temperature": 1.0, "self_pair": "numerator_only"}
 # Four samples of one channel with maps e1, e2, e1, e2.
 CROSS = torch.eye(2).repeat(2, 1)[:, None, :]
 ALTERNATING, BLOCKED = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
@@ -21,50 +21,6 @@ ALTERNATING, BLOCKED = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
 
 def one_score(features, groups, **options):
     return snnl_scores(features, groups, **options).item()
-
-
-def maps_of(shape, *, seed=0, scale=1.0, offset=0.0):
-    """float32 noise, as a network would hand it over."""
-    return torch.from_numpy((np.random.default_rng(seed).normal(size=shape) * scale + offset).astype(np.float32))
-
-
-def groups_of(count, ones, *, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).permutation(count) < ones).long()
-
-
-def brute_force(features, groups, *, distance="sqeuclidean", temperature="auto", self_pair="exclude"):
-    """Eq. 1 term by term in float64; every sum is shifted by its largest exponent first."""
-    rows, groups = features.double().numpy().reshape(*features.shape[:2], -1), groups.tolist()
-    count, scores = len(rows), []
-    for channel in range(rows.shape[1]):
-        maps = rows[:, channel]
-        if distance == "cosine":
-            maps = [m / math.sqrt(math.fsum(m * m)) for m in maps]
-        far = [[math.fsum((a - b) ** 2) for b in maps] for a in maps]
-        if distance == "cosine":  # 1 - cos of unit vectors is half their squared distance
-            far = [[d / 2 for d in row] for row in far]
-        t = temperature
-        if t == "auto":
-            t = math.fsum(far[i][j] for i in range(count) for j in range(count) if i != j) / (count * (count - 1))
-        terms = []
-        for i in range(count):
-            own = [-far[i][j] / t for j in range(count) if j != i and groups[j] == groups[i]]
-            other = [-far[i][j] / t for j in range(count) if groups[j] != groups[i]]
-            if self_pair == "numerator_only":
-                terms.append(log_sum(own + other) - log_sum([*own, 0.0, math.log(1e-9)]))
-            elif own:
-                terms.append(softplus(log_sum(other) - log_sum(own)))  # -log(own / (own + other))
-        scores.append(math.fsum(terms) / len(terms))
-    return scores
-
-
-def log_sum(exponents):
-    top = max(exponents, default=-math.inf)
-    return top if top == -math.inf else top + math.log(math.fsum(math.exp(e - top) for e in exponents))
-
-
-def softplus(x):
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 @pytest.mark.parametrize(
@@ -297,21 +253,6 @@ def test_extreme_scores_by_hand():
     assert one_score(small, BLOCKED, temperature=1e-30 / 1.5) == pytest.approx(1.868981, abs=1e-5)
 
 
-def test_several_labellings_equal_separate_calls():
-    features = maps_of((12, 5, 3, 3))
-    labellings = torch.stack([groups_of(12, 3 + seed, seed=seed) for seed in range(4)])
-    for options in ({}, {"temperature": 2.0}, RELEASED):
-        together = snnl_scores(features, labellings, **options)
-        assert together.shape == (4, 5)
-        for row, groups in zip(together, labellings, strict=True):
-            assert torch.equal(row, snnl_scores(features, groups, **options))
-            assert row.tolist() == pytest.approx(brute_force(features, groups, **options), rel=1e-5)
-
-
-def test_one_labelling_keeps_its_axis():
-    assert snnl_scores(maps_of((6, 4, 2)), torch.tensor([[0, 0, 0, 1, 1, 1]])).shape == (1, 4)
-
-
 MEMORY = """
 import re, sys, torch
 from pathlib import Path
@@ -376,34 +317,3 @@ def test_bad_options(options, words):
 def test_bad_shapes(features, groups, words):
     with pytest.raises(ValueError, match=words):
         snnl_scores(features, groups)
-
-
-@pytest.mark.parametrize("options", [{}, {"temperature": 2.0}, {"temperature": 1e-4}, {"temperature": 1e5}, RELEASED])
-def test_many_labellings_equal_separate_calls(options):
-    """70 at once, by products of matrices; at T = 1e-4 most sums of exponentials would be lost."""
-    features = maps_of((12, 5, 3, 3))
-    labellings = torch.stack([groups_of(12, 3 + seed % 6, seed=seed) for seed in range(70)])
-    together = snnl_scores(features, labellings, **options)
-    assert together.shape == (70, 5)
-    for row, groups in zip(together, labellings, strict=True):
-        assert row.tolist() == pytest.approx(snnl_scores(features, groups, **options).tolist(), rel=1e-6)
-        if options.get("temperature") != 1e-4:
-            assert row.tolist() == pytest.approx(brute_force(features, groups, **options), rel=1e-5)
-
-
-def test_many_labellings_where_the_groups_lie_far_apart():
-    """The other group's sum is e^-25 of its own: as a difference of sums it would drown in rounding."""
-    truth = torch.arange(12) % 2
-    features = 0.1 * maps_of((12, 5, 2)) + 3.6 * truth[:, None, None]
-    labellings = torch.stack([truth, 1 - truth, truth, *(groups_of(12, 5, seed=seed) for seed in range(7))])
-    together = snnl_scores(features, labellings, temperature=1.0)
-    for row, groups in zip(together, labellings, strict=True):
-        assert row.tolist() == pytest.approx(snnl_scores(features, groups, temperature=1.0).tolist(), rel=1e-6, abs=0)
-    assert 0 < together[0].max() < 1e-8
-
-
-def test_many_labellings_of_three_groups_with_a_lone_sample():
-    features = maps_of((9, 4, 2, 2))
-    labellings = torch.stack([torch.tensor([0, 0, 0, 1, 1, 1, 1, 1, 2]).roll(shift) for shift in range(9)])
-    for row, groups in zip(snnl_scores(features, labellings), labellings, strict=True):
-        assert row.tolist() == pytest.approx(snnl_scores(features, groups).tolist(), rel=1e-6)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 from scp_ray.ledger.files import read_table, written
+from scp_ray.ledger.records import KEPT
 from scp_ray.maths.report import FairnessReport, fairness_report
 from scp_ray.places import AnyPath
-
-KEPT = 16  # base models of a process
 
 
 def base_report(folder: AnyPath, num_classes: int) -> FairnessReport:

@@ -24,7 +24,7 @@ CIRCUMSTANCES = (
     *("micro_batch", "eval_batch"),
 )
 EARLY = "asha: "  # in stop_reason, before why a search stopped the trial
-_BASES = 16  # a process keeps so many rows of base models: every trial of a worker begins at the same few
+KEPT = 16  # a process keeps what it has read of so many base models: every trial of a worker begins at the same few
 
 
 def rows_done(rows: Sequence[Mapping[str, Any]], rounds: int, *, searching: bool = False) -> bool:
@@ -89,7 +89,7 @@ class Records:
         return {path.stem: read_failure(path) for path in self.find("failures/*.json")}
 
 
-@lru_cache(maxsize=_BASES)
+@lru_cache(maxsize=KEPT)
 def _base_row(path: AnyPath, written: object) -> Row:
     return _rows(path)[0]
 

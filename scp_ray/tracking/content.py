@@ -55,13 +55,8 @@ class Contents:
         if rows and (reason := stopped_early(rows[-1])):
             tags[STOPPED] = _cut(reason)
         params = {name: _cut(value) for name, value in flat.items()}
-        return Content(
-            known["label"],
-            "base" if is_base else "trial",
-            params,
-            tags,
-            rows_done(rows, known["rounds"], searching=True),
-        )
+        done = rows_done(rows, known["rounds"], searching=True)
+        return Content(known["label"], "base" if is_base else "trial", params, tags, done)
 
 
 def job_ids(sweep: Mapping[str, Any]) -> list[str]:
