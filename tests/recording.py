@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,16 +16,21 @@ from scp_ray.tune.record import record_base, record_trial
 CPU = torch.device("cpu")
 
 
-def trial() -> ResolvedTrial:
-    return resolve(TrialConfig.from_dict(TRIAL))
+def trial(**changes: Any) -> ResolvedTrial:
+    return resolve(TrialConfig.from_dict(TRIAL | changes))
 
 
-def record(root: Path) -> None:
-    ledger, wanted = Ledger(root), trial()
+def record_all(wanted: ResolvedTrial, root: Path) -> Ledger:
+    ledger = Ledger(root)
     for base_id, config in wanted.bases().items():
         if not ledger.base_done(base_id):
             record_base(config, ledger, device=CPU, checkpoint_s=0)
     list(record_trial(wanted, ledger, device=CPU, checkpoint_s=0))
+    return ledger
+
+
+def record(root: Path) -> None:
+    record_all(trial(), root)
 
 
 def space_file(folder: Path) -> Path:
