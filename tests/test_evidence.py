@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from miniature import TRIAL, same_rows
+from miniature import same_rows
 from planted_sweep import eodd_by_hand
+from recording import record_all, trial
 
 from scp_ray.cli.main import main
-from scp_ray.config import ResolvedTrial, TrialConfig, resolve
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger, load_sweep
 from scp_ray.ledger import ledger as ledger_module
@@ -26,21 +26,13 @@ from scp_ray.ledger.lease import Lease, holds
 from scp_ray.maths.uncertainty import evidence
 from scp_ray.seeds import derive_seed
 from scp_ray.trial import BaseModel, Result, run_trial, train_base
-from scp_ray.tune.record import record_base, record_trial
 
-CPU = torch.device("cpu")
 METRICS = ["f1", "eopp0", "eopp1", "eodd", "eodd_sum_abs"]
 
 
-def trial() -> ResolvedTrial:
-    return resolve(TrialConfig.from_dict(TRIAL))
-
-
 def record(root: Path) -> Ledger:
-    ledger, wanted = Ledger(root), trial()
-    for config in wanted.bases().values():
-        record_base(config, ledger, device=CPU)
-    list(record_trial(wanted, ledger, device=CPU))
+    wanted = trial()
+    ledger = record_all(wanted, root)
     arm = {"label": "all", "settings": {}, "config": wanted.config.as_dict(), "trials": []}
     arm["trials"] = [
         {"seed": 0, "trial_id": wanted.trial_id, "base_id": wanted.base_id, "vanilla_id": wanted.vanilla_id}
