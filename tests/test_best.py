@@ -28,7 +28,7 @@ def sweep_of(root: Path, fates: dict[str, list[float]], **config: object) -> Swe
         arms.append(arm(name, {}, {seed: f"{name}{seed}" for seed in range(len(values))}, select="round:1", **config))
         for seed, fate in enumerate(values):
             key = f"{name}{seed}"
-            rounds[key] = round_rows(key, [0.0, fate], f1=[0.5, 0.5], eodd=[0.2, 0.1], stopped=True)
+            rounds[key] = round_rows(key, [0.0, fate], f1=[0.5, 0.5], eodd=[0.2, 0.1], stopped="fairness")
     return load_sweep(write_sweep(root, arms, rounds))
 
 
