@@ -66,20 +66,25 @@ class _Raw(NamedTuple):
 def _raw_batches(split: Split, batches: Iterable[Tensor]) -> Iterator[_Raw]:
     """The batches of rows; images that lie elsewhere are fetched while the one before is worked on."""
     device = split.label.device
-    if split.image.device == device:
-        return (_Raw(*(part.index_select(0, rows.to(device)) for part in _parts(split))) for rows in batches)
-    return ahead(_Raw(*(_brought(part, rows, device) for part in _parts(split))) for rows in batches)
+    made = (_raw(split, rows, device) for rows in batches)
+    return made if split.image.device == device else ahead(made)
+
+
+def _raw(split: Split, rows: Tensor, device: torch.device) -> _Raw:
+    there = rows.to(device, non_blocking=True)  # a training step is not waited for before the next batch is asked for
+    return _Raw(*(_brought(part, rows, there) for part in _parts(split)))
 
 
 def _parts(split: Split) -> tuple[Tensor, Tensor, Tensor]:
     return split.image, split.label, split.attributes
 
 
-def _brought(part: Tensor, rows: Tensor, device: torch.device) -> Tensor:
-    if part.device == device:
-        return part.index_select(0, rows.to(device))
+def _brought(part: Tensor, rows: Tensor, there: Tensor) -> Tensor:
+    """Its rows on the device of ``there``, which are the same rows."""
+    if part.device == there.device:
+        return part.index_select(0, there)
     chosen = part.index_select(0, rows)
-    return (chosen.pin_memory() if device.type == "cuda" else chosen).to(device, non_blocking=True)
+    return (chosen.pin_memory() if there.device.type == "cuda" else chosen).to(there.device, non_blocking=True)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
@@ -130,7 +135,7 @@ class FixedBatches:
 
     def __getitem__(self, index: int) -> Batch:
         rows, device = torch.split(self.order, self.batch_size)[index], self.split.label.device
-        return _batch(_Raw(*(_brought(part, rows, device) for part in _parts(self.split))))
+        return _batch(_raw(self.split, rows, device))
 
     def __len__(self) -> int:
         return -(-len(self.order) // self.batch_size)

@@ -26,9 +26,10 @@ def balanced_cross_entropy(logits: Tensor, group: Tensor) -> Tensor:
         logits: (N, G).
         group: (N,) codes 0..G-1; any other raises RuntimeError or IndexError.
     """
-    counts = torch.bincount(group, minlength=logits.shape[1])
+    # ones added up, not bincount, which a GPU is waited for by
+    counts = torch.zeros_like(logits[0]).index_add_(0, group, torch.ones_like(logits[:, 0]))
     # torch divides by the sum of the samples' weights, which here is the number of groups present
-    return functional.cross_entropy(logits, group, weight=1 / counts.clamp(min=1).to(logits.dtype))
+    return functional.cross_entropy(logits, group, weight=1 / counts.clamp(min=1))
 
 
 class _Reversal(torch.autograd.Function):
