@@ -21,17 +21,19 @@ Chooser = Callable[[dict[str, Floats]], int]  # metrics of all rounds, each (R,)
 
 
 def deal_folds(label: Any, group: Any, unit: Any, *, folds: int = FOLDS) -> Ints:
-    """(N,) each image's fold, 0 .. folds - 1: the same for all models that are asked about these images.
+    """(N,) each image's fold, 0 .. folds - 1: the same for all models that are asked about these images in this order.
 
-    Whole units; those of one class and group (of their first image) are spread evenly, and so are all. Where there are
-    fewer units than folds, some folds are empty.
+    Whole units, whatever they are called; those of one class and group (of their first image) are spread evenly, and so
+    are all. Where there are fewer units than folds, some folds are empty.
     """
     y, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, group))
     _, first, of_image = np.unique(np.asarray(unit), return_index=True, return_inverse=True)
+    order = np.argsort(first)  # units as they appear
+    first, of_image = first[order], np.argsort(order)[of_image.ravel()]
     random = np.random.default_rng(derive_seed(0, "folds")).random(len(first))
     fold = np.empty(len(first), np.int64)
     fold[np.lexsort((random, g[first], y[first]))] = np.arange(len(first)) % folds
-    return fold[of_image.ravel()]
+    return fold[of_image]
 
 
 def chosen_without(
