@@ -62,8 +62,9 @@ def marks_of(entries: Sequence[Entry], said: Said) -> Marks:
     except LedgerError as error:
         return Marks(notes=[f"Nothing is marked: {error}"])
     arms = {entry.label: _arms(entry, blends) for entry in rows}  # those that are the same trials are compared once
+    classes = int(said.number(rows[0].baselines[min(rows[0].models)], "num_classes"))
     redrawn = _Redrawn(
-        said, blends, list(dict.fromkeys(blend for both in arms.values() for arm in both for blend in arm))
+        classes, blends, list(dict.fromkeys(blend for both in arms.values() for arm in both for blend in arm))
     )
     made = {each: _differences(each, blends, redrawn) for each in dict.fromkeys(arms.values())}
     found = {label: made[each] for label, each in arms.items()}
@@ -89,9 +90,8 @@ def marks_of(entries: Sequence[Entry], said: Said) -> Marks:
 class _Redrawn:
     """Metrics of each blend as observed, and on the same redrawn images."""
 
-    def __init__(self, said: Said, blends: Blends, spoken: Sequence[Blend]) -> None:
+    def __init__(self, classes: int, blends: Blends, spoken: Sequence[Blend]) -> None:
         label, group, unit = columns(blends.table)
-        classes = int(said.number(spoken[0][0], "num_classes"))
         answers = np.stack([blends.answers(blend) for blend in spoken])
         self.units = Units(label, group, unit, num_classes=classes)
         self.place = {blend: place for place, blend in enumerate(spoken)}
