@@ -75,6 +75,19 @@ class Arms:
                 found[arm, seed] = np.where(level < bar, self.table.label, wrong)
         return found[0], found[1]
 
+    def draw_rounds(self, seeds: int, rounds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Predictions (seeds, rounds, N) of the second arm and of it trained on: no round is better than another."""
+        always = self._world(rng)
+        found = np.empty((seeds, rounds, len(self.table.label)), dtype=np.int64)
+        for seed in range(seeds):
+            world = self._mixed(always, self._world(rng), self.seeds_agree, rng)
+            for index in range(rounds):
+                level, wrong = self._mixed(world, self._world(rng), self.arms_agree, rng)
+                moved = self.right[1] + self.seed_noise * rng.standard_normal(2)
+                bar = np.clip(moved, 0.005, 0.995)[self.table.label, self.table.group]
+                found[seed, index] = np.where(level < bar, self.table.label, wrong)
+        return found
+
     def _world(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """How hard each image is, in 0..1, and what it is taken for where that is too hard, each (N,)."""
         unit, count = self.table.unit, len(self.table.label)

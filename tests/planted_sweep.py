@@ -86,11 +86,11 @@ def write(
     root: Path,
     images: Images,
     arms: Mapping[str, dict[str, Any]],
-    answers: Mapping[tuple[str, int], np.ndarray],
+    answers: Mapping[tuple[str, int], np.ndarray | Mapping[int, np.ndarray]],
     bases: Mapping[int, np.ndarray],
     test: Mapping[tuple[str, int], np.ndarray] | None = None,
 ) -> Path:
-    """``arms``: settings by label; ``answers``: of round 1 by label and seed; round 1 is what is selected."""
+    """``arms``: settings by label; ``answers``: by label and seed of round 1, or by round; round 1 is selected."""
     for kind in ("rounds", "predictions"):
         (root / kind).mkdir(parents=True)
     entries = []
@@ -102,10 +102,11 @@ def write(
     for position, (label, settings) in enumerate(arms.items()):
         trials = []
         for seed in sorted(seed for name, seed in answers if name == label):
-            key, said = f"t{position}s{seed}", answers[label, seed]
+            key, told = f"t{position}s{seed}", answers[label, seed]
+            said = dict(told) if isinstance(told, Mapping) else {1: told}
             tested = None if test is None else test[label, seed]
-            pq.write_table(predictions(images, {1: said}, tested), root / "predictions" / f"{key}.parquet")
-            table = rows(images, key, f"base{seed}", seed, {0: bases[seed], 1: said})
+            pq.write_table(predictions(images, said, tested), root / "predictions" / f"{key}.parquet")
+            table = rows(images, key, f"base{seed}", seed, {0: bases[seed], **said})
             pq.write_table(table, root / "rounds" / f"{key}.parquet")
             base_id = f"base{seed}"
             trials.append({"seed": seed, "trial_id": key, "base_id": base_id, "vanilla_id": base_id})

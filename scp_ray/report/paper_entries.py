@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scp_ray.ledger import Sweep
@@ -32,6 +32,8 @@ class Entry:
     backbone: str
     models: dict[int, Model]  # by seed, of what is done
     baselines: dict[int, Model]  # by the same seeds: what FATE and differences are relative to
+    trials: dict[int, str] = field(default_factory=dict)  # by seed, of an arm
+    config: Mapping[str, Any] = field(default_factory=dict)  # of an arm
 
     @property
     def is_baseline(self) -> bool:
@@ -81,7 +83,9 @@ def _entry(arm: Mapping[str, Any], models: dict[int, Model], baselines: Mapping[
     name = method if not pruned else f"scp-{method}" if scp else ""
     relative = {seed: baselines[seed] for seed in models}
     label = str(arm["label"])
-    return Entry(label, label, method, pruned, _published(name, method, backbone), backbone, models, relative)
+    trials = {int(trial["seed"]): str(trial["trial_id"]) for trial in arm["trials"]}
+    published = _published(name, method, backbone)
+    return Entry(label, label, method, pruned, published, backbone, models, relative, trials, config)
 
 
 def _done(sweep: Sweep) -> dict[str, dict[int, Model]]:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scp_ray.errors import LedgerError
+from scp_ray.maths.crossfit import FOLDS
 from scp_ray.maths.gaps import GAPS
 from scp_ray.maths.metrics import METRICS, observed_metrics
-from scp_ray.maths.paired import PairedDifference, difference_of, fate_of, gap_note, higher_is_better, holm, verdict
+from scp_ray.maths.paired import PairedDifference, difference_of, fate_of, gap_note, higher_is_better, verdict
 from scp_ray.maths.paired_bootstrap import redrawn_metrics
 from scp_ray.maths.units import Units
 from scp_ray.report.compare import JUDGED
-from scp_ray.report.paper_entries import Entry, Model
+from scp_ray.report.family import Differences, adjusted, compared
+from scp_ray.report.paper_blends import Blend, Blends
+from scp_ray.report.paper_entries import Entry
 from scp_ray.report.paper_numbers import Said, columns
 
 MODELS = 120  # whose images are redrawn together: half a minute on the published tables; more get no marks
 DRAWS = 1000
+_CHOSEN = (
+    "Rounds were selected on these images and look better here than they are: better and worse are said of answers "
+    f"that each come from the round selected without their image ({FOLDS} folds), and FATE has no interval."
+)
 _RAW = ("f1", "eodd")  # what would be said without the floors
+
+
+Arms = tuple[tuple[Blend, ...], tuple[Blend, ...]]  # a row's and its baseline's, over seeds
 
 
 @dataclass(frozen=True)
@@ -49,11 +58,18 @@ def marks_of(entries: Sequence[Entry], said: Said) -> Marks:
             ]
         )
     try:
-        redrawn = _Redrawn(said, models)
+        blends = Blends(said, rows)
     except LedgerError as error:
         return Marks(notes=[f"Nothing is marked: {error}"])
-    found = {entry.label: _differences(entry, said, redrawn) for entry in rows}
-    judged, raw = (_adjusted(found, metrics) for metrics in (JUDGED, _RAW))
+    arms = {entry.label: _arms(entry, blends) for entry in rows}  # those that are the same trials are compared once
+    classes = int(said.number(rows[0].baselines[min(rows[0].models)], "num_classes"))
+    redrawn = _Redrawn(
+        classes, blends, list(dict.fromkeys(blend for both in arms.values() for arm in both for blend in arm))
+    )
+    made = {each: _differences(each, blends, redrawn) for each in dict.fromkeys(arms.values())}
+    found = {label: made[each] for label, each in arms.items()}
+    chosen = {entry.label for entry in rows if any(len(blend) > 1 for blend in blends.of(entry))}
+    judged, raw = (adjusted(found, metrics) for metrics in (JUDGED, _RAW))
     words = {label: {name: _words(found[label][name], p[name]) for name in JUDGED} for label, p in judged.items()}
     explained: dict[str, list[str]] = {}
     for label in found:
@@ -63,45 +79,41 @@ def marks_of(entries: Sequence[Entry], said: Said) -> Marks:
     return Marks(
         words=words,
         p=judged,
-        fates={label: {gap: each[f"fate_{gap}"] for gap in GAPS} for label, each in found.items()},
-        compared=sum(not math.isnan(found[label][metric].p_value) for label in found for metric in JUDGED),
-        notes=[f"{', '.join(labels)}: {note}" for note, labels in explained.items()],
+        fates={
+            label: {gap: each[f"fate_{gap}"] for gap in GAPS} for label, each in found.items() if label not in chosen
+        },
+        compared=compared(found, JUDGED),
+        notes=[f"{', '.join(labels)}: {note}" for note, labels in explained.items()] + [_CHOSEN] * bool(chosen),
     )
 
 
 class _Redrawn:
-    """Metrics of each model as observed, and on the same redrawn images."""
+    """Metrics of each blend as observed, and on the same redrawn images."""
 
-    def __init__(self, said: Said, models: Sequence[Model]) -> None:
-        first = said.table(models[0])
-        label, group, unit = columns(first)
-        for model in models[1:]:
-            table = said.table(model)
-            other_label, other_group, _ = columns(table)
-            same = list(table["id"]) == list(first["id"])
-            if not (same and np.array_equal(label, other_label) and np.array_equal(group, other_group)):
-                raise LedgerError("not all models were asked about the same images, labels and groups.")
-        classes = int(said.number(models[0], "num_classes"))
-        answers = np.stack([said.table(model)["prediction"].to_numpy(np.int64) for model in models])
+    def __init__(self, classes: int, blends: Blends, spoken: Sequence[Blend]) -> None:
+        label, group, unit = columns(blends.table)
+        answers = np.stack([blends.answers(blend) for blend in spoken])
         self.units = Units(label, group, unit, num_classes=classes)
-        self.place = {model: place for place, model in enumerate(models)}
+        self.place = {blend: place for place, blend in enumerate(spoken)}
         self._seen = observed_metrics(label, group, answers, num_classes=classes)
         rng = np.random.default_rng(0)
         self._drawn = redrawn_metrics(label, answers, self.units, num_classes=classes, draws=DRAWS, rng=rng)
 
-    def of(self, name: str, arms: Sequence[Sequence[Model]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def of(self, name: str, arms: Arms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(A, S) values of arms over seeds, and (R, A, S) of the same on redrawn images."""
-        places = np.array([[self.place[model] for model in arm] for arm in arms])
+        places = np.array([[self.place[blend] for blend in arm] for arm in arms])
         return self._seen[name][places], self._drawn[name][:, places]
 
 
-def _differences(entry: Entry, said: Said, redrawn: _Redrawn) -> dict[str, PairedDifference]:
+def _arms(entry: Entry, blends: Blends) -> Arms:
+    return blends.of(entry), tuple((entry.baselines[seed],) for seed in sorted(entry.models))
+
+
+def _differences(arms: Arms, blends: Blends, redrawn: _Redrawn) -> Differences:
     """Row minus baseline in F1, Eodd, excess Eodd, and FATE of every gap, which is 0 for the baseline itself."""
-    seeds = sorted(entry.models)
-    arms = [[entry.models[seed] for seed in seeds], [entry.baselines[seed] for seed in seeds]]
     found = {name: redrawn.of(name, arms) for name in METRICS}
     pairs = {name: (seen, moved[:, 0] - moved[:, 1]) for name, (seen, moved) in found.items() if name in _RAW}
-    floors = np.array([[said.evidence(model, "eodd", "floor_mean") for model in arm] for arm in arms])
+    floors = np.array([[blends.floor(blend) for blend in arm] for arm in arms])
     pairs["excess_eodd"] = (pairs["eodd"][0] - floors, pairs["eodd"][1])
     for gap in GAPS:
         # the baseline stands for both arms' own, in the order that fate_of takes them
@@ -110,18 +122,6 @@ def _differences(entry: Entry, said: Said, redrawn: _Redrawn) -> dict[str, Paire
         drawn = {name: value[:, [0, 1, 1, 1]] for name, value in moved.items()}
         pairs[f"fate_{gap}"] = fate_of(four, drawn)
     return {name: difference_of(name, *pair, units=redrawn.units) for name, pair in pairs.items()}
-
-
-def _adjusted(
-    found: Mapping[str, Mapping[str, PairedDifference]], metrics: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """By row and metric Holm's p over all rows and these metrics."""
-    places = [(label, metric) for label in found for metric in metrics]
-    adjusted: dict[str, dict[str, float]] = {label: {} for label in found}
-    p_values = holm([found[label][metric].p_value for label, metric in places])
-    for (label, metric), p in zip(places, p_values, strict=True):
-        adjusted[label][metric] = p
-    return adjusted
 
 
 def _words(found: PairedDifference, p: float) -> str:

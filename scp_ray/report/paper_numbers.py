@@ -49,6 +49,12 @@ class Said:
             else:  # so many that they are not kept
                 self._tables.clear()
 
+    def know(self, models: Iterable[Model]) -> None:
+        """Read the ledger's evidence on validation of further models."""
+        lacking = [model for model in dict.fromkeys(models) if model not in self._evidence]
+        if self.split == "val" and lacking:
+            self._evidence |= _from_evidence(self.sweep, lacking)
+
     def number(self, model: Model, name: str) -> float:
         """One of MEASURED, n or num_classes; NaN where the ledger has none yet."""
         return float(self._numbers.get(model, {}).get(name, math.nan))

@@ -61,9 +61,10 @@ def _verdict(found: Comparison) -> str:
 def _differences(found: Comparison) -> str:
     lines = {line.metric: line for line in found.lines}
     f1, gap = lines["f1"], lines["excess_eodd"]
+    each = ", each answered by the round that is selected without it," if found.folds else ","
     return (
-        f"Paired over {counted(len(found.seeds), 'seed')} and {found.n:,} images, F1 differs by {_interval(f1)}; Eodd "
-        f"above its noise floor by {_interval(gap)}. The words are corrected (Holm) for {found.compared} p-values."
+        f"Paired over {counted(len(found.seeds), 'seed')} and {found.n:,} images{each} F1 differs by {_interval(f1)}; "
+        f"Eodd above its noise floor by {_interval(gap)}. The words are corrected (Holm) for {found.compared} p-values."
     )
 
 
