@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt, Lt
@@ -123,6 +123,7 @@ class Learner(nn.Module):
     The base class is the plain classifier (cross-entropy, one SGD); methods override what differs.
     """
 
+    unscheduled: ClassVar[frozenset[str]] = frozenset()  # names of optimizers that keep their own learning rate
     micro_batches = 1  # into how many a training batch is cut, where memory does not take it whole
 
     @property
@@ -166,7 +167,7 @@ class Learner(nn.Module):
         return functional.cross_entropy(self(batch.image, batch.group), batch.label)
 
     def optimizers(self, plan: TrainPlan) -> dict[str, Optimizer]:
-        """Named optimizers, fresh; their learning rates follow the plan's schedule."""
+        """Named optimizers, fresh; the learning rates of all but the ``unscheduled`` follow the plan's schedule."""
         return {
             "sgd": SGD(
                 self.parameters(),

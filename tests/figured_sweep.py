@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def make(
     root: Path,
     *,
     floor: tuple[float, float, float] = FLOOR,
+    high: Mapping[int, float] = HIGH,
     evidence: bool = True,
     channels: bool = True,
     arms: tuple[int, ...] = (0, 1, 2, 3),
@@ -54,7 +56,7 @@ def make(
         folder.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist([_row("", 0, seed, 0)]), folder / "rounds.parquet")
         if evidence:
-            pq.write_table(_evidence(0, seed, [0], floor), folder / "evidence.parquet")
+            pq.write_table(_evidence(0, seed, [0], floor, {}), folder / "evidence.parquet")
     entries = []
     for arm in arms:
         trials = []
@@ -63,7 +65,7 @@ def make(
             rows = [_row(key, arm, seed, index) for index in (0, 1, 2)]
             pq.write_table(pa.Table.from_pylist(rows), root / "rounds" / f"{key}.parquet")
             if evidence:
-                pq.write_table(_evidence(arm, seed, [1, 2], floor), root / "evidence" / f"{key}.parquet")
+                pq.write_table(_evidence(arm, seed, [1, 2], floor, high), root / "evidence" / f"{key}.parquet")
             if channels:
                 pq.write_table(_channels(seed), root / "channels" / f"{key}.parquet")
             trials.append({"seed": seed, "trial_id": key, "base_id": f"b{seed}", "vanilla_id": f"b{seed}"})
@@ -96,7 +98,9 @@ def _row(trial_id: str, arm: int, seed: int, index: int) -> dict[str, Any]:
     }
 
 
-def _evidence(arm: int, seed: int, rounds: list[int], floor: tuple[float, float, float]) -> pa.Table:
+def _evidence(
+    arm: int, seed: int, rounds: list[int], floor: tuple[float, float, float], high: Mapping[int, float]
+) -> pa.Table:
     found = []
     for index in rounds:
         f1, eodd, _ = numbers(arm, seed, index)
@@ -109,11 +113,10 @@ def _evidence(arm: int, seed: int, rounds: list[int], floor: tuple[float, float,
             "n": 120,
             "units": 120,
         }
-        high = HIGH.get(arm, floor[2]) if index else floor[2]
         floors = {
             "floor_mean": floor[0],
             "floor_low": floor[1],
-            "floor_high": high,
+            "floor_high": high.get(arm, floor[2]),
             "p": 0.01,
             "excess": eodd - floor[0],
         }

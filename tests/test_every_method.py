@@ -68,6 +68,12 @@ def check_loaded(name: str, backbone: str = "tiny") -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_what_keeps_its_own_learning_rate_is_an_optimizer_beside_one_that_does_not(name: str) -> None:
+    asked, result, *_ = trained(name)
+    assert result.learner.unscheduled < result.learner.optimizers(asked.train).keys()
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_saved_and_loaded_it_answers_the_same(name: str) -> None:
     check_loaded(name)
 

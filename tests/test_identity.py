@@ -15,6 +15,10 @@ from scp_ray.criteria.none import NoPruning
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.data.base import DataSet
 from scp_ray.loop.stopping import StopRule
+from scp_ray.methods.adv_conf import AdvConf
+from scp_ray.methods.adv_ref import AdvRef
+from scp_ray.methods.base import Joined
+from scp_ray.methods.obd import OBD
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import TrainPlan
 
@@ -108,6 +112,47 @@ def test_fixed_vectors_of_both_hashes():
     assert (resolved.base_id, resolved.vanilla_id, resolved.trial_id) == (BASE_ID, BASE_ID, TRIAL_ID)
     assert (resolved.k, resolved.layer.name, resolved.layer.index) == (6, "21", 8)
     assert [*resolved.bases()] == [BASE_ID]
+
+
+ADVERSARY_JSON = (
+    '"method":{"adversary_lr":0.001,"alpha":1.0,"clip_norm":5.0,"name":"adv-conf","needs":[],%s"schedule":"step",'
+    '"training_ratio":3}'
+)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "fine_tuned", "changes", "moved"),
+    [
+        (2, 2, {}, (False, False)),  # the learning rate falls after the second epoch
+        (4, 2, {}, (True, False)),
+        (2, 3, {}, (False, True)),
+        (2, 3, {"loss": "ce"}, (False, False)),  # without the method's loss the head takes no step
+        (4, 3, {"lr_gamma": 1.0}, (False, False)),
+    ],
+)
+def test_adversaries_have_new_ids_where_their_numbers_moved_and_nowhere_else(epochs, fine_tuned, changes, moved):
+    """Until then the head's learning rate fell with the network's."""
+    train = replace(SPELLED_OUT.train, epochs=epochs, lr_gamma=changes.get("lr_gamma", 0.5))
+    fine_tune = replace(SPELLED_OUT.fine_tune, epochs=fine_tuned, **changes)
+    resolved = resolve(replace(SPELLED_OUT, method=AdvConf(), train=train, fine_tune=fine_tune))
+    in_method, in_fine_tune = ('"revision":1,' * each for each in moved)
+    expected = TRIAL_JSON.replace('"method":{"name":"vanilla","needs":[]}', ADVERSARY_JSON % in_method)
+    expected = expected.replace('"epochs":4', f'"epochs":{epochs}').replace('"epochs":1', f'"epochs":{fine_tuned}')
+    expected = expected.replace('"lr_gamma":0.5', f'"lr_gamma":{train.lr_gamma}')
+    begin, middle, end = expected.partition('"k":6')
+    if "loss" in changes:
+        begin = begin.replace('"lr":0.01', '"loss":"ce","lr":0.01')
+    begin = begin.replace('"nesterov":false,', f'"nesterov":false,{in_fine_tune}')
+    assert resolved.trial_id == sha256(begin + middle + end)[:16]
+    base = BASE_JSON.replace('"method":{"name":"vanilla","needs":[]}', ADVERSARY_JSON % in_method)
+    base = base.replace('"epochs":4', f'"epochs":{epochs}').replace('"lr_gamma":0.5', f'"lr_gamma":{train.lr_gamma}')
+    assert resolved.base_id == sha256(base)[:16]
+
+
+def test_what_is_put_on_an_adversary_has_a_new_id_too():
+    joined = replace(SPELLED_OUT, method=Joined(AdvRef(), OBD()))
+    assert [method.revision(joined.train) for method in (joined.method, AdvRef(), OBD())] == [1, 1, 0]
+    assert [method.revision(joined.fine_tune) for method in (joined.method, AdvRef())] == [0, 0]
 
 
 def plan(**changes: Any) -> dict[str, Any]:

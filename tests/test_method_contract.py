@@ -33,6 +33,8 @@ HEARD: dict[str, list[Any]] = {"teacher": [], "finish": [], "calibrate": []}
 class Pupil(Learner):
     """Two optimizers, a frozen teacher, and a choice made on validation that moves predictions."""
 
+    unscheduled = frozenset({"head"})
+
     def __init__(self, network: Network, teacher: Learner) -> None:
         super().__init__(network.module, network.layers)
         self.head = torch.nn.Linear(4, 2)

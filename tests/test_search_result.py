@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,11 @@ def predictions(answers: list[int], index: int) -> pa.Table:
     return pa.table(columns)
 
 
-def write(root: Path, search: dict[str, Any] | None) -> Path:
+def write(root: Path, search: dict[str, Any] | None, points: Mapping[str, tuple[float, float]] = POINTS) -> Path:
     for kind in ("rounds", "predictions", "bases/b0", "bases/b1", "bases/v0", "bases/v1", "failures"):
         (root / kind).mkdir(parents=True, exist_ok=True)
     arms = []
-    for number, (label, (f1, eodd)) in enumerate(POINTS.items()):
+    for number, (label, (f1, eodd)) in enumerate(points.items()):
         trials = []
         for seed in (0, 1):
             name, off = f"{label}{seed}", 0.02 * seed - 0.01
@@ -237,20 +238,42 @@ def test_importance_finds_the_parameter_that_decides():
     from scp_ray.tune.importance import parameter_importance
 
     space = [{"key": "pr_c", "kind": "float", "low": 0.001, "high": 1.0, "log": True}, SEARCH["space"][1]]
-    settings = [{"pr_c": 10 ** (-3 * at / 39), "layer": -1 - at % 2, "rounds": 3} for at in range(40)]
+    settings = [{"pr_c": 10 ** (-3 * at / 49), "layer": -1 - at % 2, "rounds": 3} for at in range(50)]
     costs = [[abs(each["pr_c"] - 0.03), 1.0] for each in settings]
     found = parameter_importance(settings, costs, space)
     assert list(found) == ["pr_c", "layer"]  # what never varies is no parameter
     assert sum(found.values()) == pytest.approx(1)
     assert found["pr_c"] > 0.8
-    assert parameter_importance(settings[:9], costs[:9], space) == {}
+    assert parameter_importance(settings[:49], costs[:49], space) == {}  # the best tenth would be less than five
+
+
+def test_importance_is_told_with_how_many_configurations_it_is_of(tmp_path):
+    """F1 grows and Eodd falls with pr_c, the layers take turns: the best five of fifty have the five largest pr_c."""
+    points = {f"c{at}": (0.3 + at / 100, 0.6 - at / 100) for at in range(50)}
+    folder = write(tmp_path / "fifty", SEARCH, points)
+    shown = "\n".join(trade_offs(load_sweep(folder), show_test=False)["lines"])
+    assert "importance of the parameters (PED-ANOVA, the best tenth of 50 configurations against all" in shown
+    table = pd.read_csv(folder / "report" / "search-importance.csv")
+    assert table["parameter"].tolist() == ["pr_c", "layer"]
+    assert table["importance"].iloc[0] > 0.9
+    assert table["configurations"].tolist() == [50, 50]
+    definition = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(definition | {"arms": definition["arms"][1:]}))
+    shown = "\n".join(trade_offs(load_sweep(folder), show_test=False)["lines"])
+    assert "importance of the parameters: told from 50 configurations on; there are 49" in shown
+    assert not (folder / "report" / "search-importance.csv").exists()
+    definition["definition"]["search"] = None
+    (folder / "sweep.json").write_text(json.dumps(definition | {"arms": definition["arms"][1:]}))
+    assert "importance" not in "\n".join(trade_offs(load_sweep(folder), show_test=False)["lines"])
 
 
 def test_importance_takes_options_of_a_plug_in_as_parameters():
     from scp_ray.tune.importance import parameter_importance
 
-    settings = [{"method": {"name": "mfd", "sigma": 0.1 * at}} if at % 2 else {"method": "vanilla"} for at in range(30)]
-    costs = [[0.0 if at % 2 else 1.0 + at] for at in range(30)]
+    settings = [
+        {"method": {"name": "mfd", "sigma": 0.08 * at}} if at % 2 else {"method": "vanilla"} for at in range(50)
+    ]
+    costs = [[0.0 if at % 2 else 1.0 + at] for at in range(50)]
     found = parameter_importance(
         settings, costs, [{"key": "method[mfd].sigma", "kind": "float", "low": 0, "high": 4, "log": False}]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
     importance = _importance(sweep, result)
     files = write_search(sweep, result, importance)
     lines = [front_table(result).to_string(index=False), "", *best_lines(result)]
-    if importance:
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
-        lines.append(f"importance of the parameters (PED-ANOVA, shares of 1): {shares}")
+    lines += _importance_lines(sweep, result, importance)
     lines += ["", plane_caption(sweep, result), "", *chance_lines(sweep)]
     tables = {"configurations": result.configurations, "best": result.best, "hypervolume": result.volumes}
     content: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
@@ -55,6 +54,20 @@ def _importance(sweep: Sweep, result: SearchResult) -> dict[str, float]:
     costs = [[part.sign * row[part.metric] for part in result.objectives] for row in table.to_dict("records")]
     space = (search_block(sweep.definition) or {}).get("space", [])
     return parameter_importance([settings[arm] for arm in table["arm"]], costs, space)
+
+
+def _importance_lines(sweep: Sweep, result: SearchResult, importance: Mapping[str, float]) -> list[str]:
+    from scp_ray.report.objectives import search_block
+    from scp_ray.tune.importance import FEWEST
+
+    of = len(result.configurations)
+    if importance:
+        shares = ", ".join(f"{name} {share:.2f}" for name, share in importance.items())
+        told = f"PED-ANOVA, the best tenth of {of} configurations against all; shares of 1, also where nothing decides"
+        return [f"importance of the parameters ({told}): {shares}"]
+    if search_block(sweep.definition) and of < FEWEST:
+        return [f"importance of the parameters: told from {FEWEST} configurations on; there are {of}"]
+    return []
 
 
 def _test_words(sweep: Sweep, result: SearchResult, reveals: int) -> str:

@@ -91,7 +91,7 @@ def base_identity(config: TrialConfig) -> dict[str, Any]:
     return {
         "data": data_identity(config.dataset),
         "backbone": backbone,
-        "method": _method_identity(config.method),
+        "method": _method_identity(config.method, config.train),
         "train": _plan_identity(config.train),
         "seed": config.seed,
     }
@@ -104,7 +104,8 @@ def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[st
         "layer": layer.name if k else None,  # the control without pruning has no layer
         "k": k,
         "mask": config.mask,
-        "fine_tune": _plan_identity(config.fine_tune, own_loss=config.method.own_loss),
+        "fine_tune": _plan_identity(config.fine_tune, own_loss=config.method.own_loss)
+        | _revision(config.method, config.fine_tune),
     }
     if picked := config.pick.identity(config.dataset.attribute_names):
         identity |= {"pick": picked}
@@ -131,8 +132,15 @@ def _criterion_identity(criterion: Criterion) -> dict[str, Any]:
     return {key: value for key, value in spec_of(criterion).items() if key not in batching}
 
 
-def _method_identity(method: Method) -> dict[str, Any]:
-    return spec_of(method) | {"needs": [_method_identity(needed) for needed in method.needs]}
+def _method_identity(method: Method, plan: TrainPlan) -> dict[str, Any]:
+    needs = [_method_identity(needed, plan) for needed in method.needs]
+    return spec_of(method) | {"needs": needs} | _revision(method, plan)
+
+
+def _revision(method: Method, plan: TrainPlan) -> dict[str, int]:
+    """Nothing where the numbers are what they have always been: such trials keep their ids."""
+    revision = method.revision(plan)
+    return {"revision": revision} if revision else {}
 
 
 @lru_cache

@@ -45,7 +45,7 @@ def fit_epochs(
     for name, state in (optimizers or {}).items():
         running[name].load_state_dict(state)
     for epoch in range(start, plan.epochs):
-        _set_learning_rate(running, plan, epoch)
+        _set_learning_rates(learner, running, plan, epoch)
         means = _train_one_epoch(learner, batches(seed, epoch), running, plan, derive_seed(seed, "step", epoch), epoch)
         yield Epoch(epoch + 1, plan.epochs, means, running)
 
@@ -74,9 +74,9 @@ def cross_entropy_step_(
     return {"loss": loss}
 
 
-def _set_learning_rate(optimizers: Mapping[str, Optimizer], plan: TrainPlan, epoch: int) -> None:
-    for optimizer in optimizers.values():
-        for group in optimizer.param_groups:
+def _set_learning_rates(learner: Learner, optimizers: Mapping[str, Optimizer], plan: TrainPlan, epoch: int) -> None:
+    for name in optimizers.keys() - learner.unscheduled:
+        for group in optimizers[name].param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * plan.lr_gamma ** (epoch // plan.lr_step)
 
 

@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 
 from scp_ray.activations import last_linear, with_features
 from scp_ray.maths.adversarial import confusion_loss
-from scp_ray.methods.adversary import AdversaryLearner, untouched
-from scp_ray.methods.base import Method, group_count, register
+from scp_ray.methods.adversary import AdversaryLearner, AdversaryMethod, untouched
+from scp_ray.methods.base import group_count, register
 from scp_ray.parts import Batch, FairnessData, Learner, Network
 
 
 @register("adv-conf")
 @dataclass(frozen=True)
-class AdvConf(Method):
+class AdvConf(AdversaryMethod):
     """A linear head learns the group from penultimate features; the network learns to leave it undecided.
 
     Phase D moves the head alone, phase M the network alone: cross-entropy + alpha * L_conf through the frozen head,

@@ -14,14 +14,14 @@ from torch.optim import Optimizer
 
 from scp_ray.activations import last_linear, with_features
 from scp_ray.maths.adversarial import balanced_cross_entropy, projected_gradient, reversal_ramp, reverse_gradient
-from scp_ray.methods.adversary import AdversaryLearner, untouched
-from scp_ray.methods.base import Method, group_count, register
+from scp_ray.methods.adversary import AdversaryLearner, AdversaryMethod, untouched
+from scp_ray.methods.base import group_count, register
 from scp_ray.parts import Batch, FairnessData, Learner, Network
 
 
 @register("adv-ref")
 @dataclass(frozen=True)
-class AdvRef(Method):
+class AdvRef(AdversaryMethod):
     """Cross-entropy + CE_dom(head(GRL(f)), group), with a linear head on penultimate features and a reversed gradient.
 
     The reversal's strength is ramped as 2/(1+exp(-10 p))-1 over the share p of the epochs that are over, so the first

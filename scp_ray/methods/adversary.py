@@ -11,7 +11,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Adam, Optimizer
 
 from scp_ray.maths.adversarial import balanced_cross_entropy
+from scp_ray.methods.base import Method
 from scp_ray.parts import Learner, Network, TrainPlan
+
+
+class AdversaryMethod(Method):
+    """What both methods have in common."""
+
+    def revision(self, plan: TrainPlan) -> int:
+        """1 where the plan's learning rate falls: the head's once fell with it."""
+        return int(plan.epochs > plan.lr_step and plan.lr_gamma != 1 and plan.loss == "native")
 
 
 class AdversaryLearner(Learner):
@@ -20,13 +29,15 @@ class AdversaryLearner(Learner):
     The head is part of the state, so that fine-tuning goes on with it; inference does without it.
     """
 
+    unscheduled = frozenset({"adversary"})
+
     def __init__(self, network: Network, inputs: int, groups: int, adversary_lr: float) -> None:
         super().__init__(*network)
         self.adversary = nn.Linear(inputs, groups)
         self.adversary_lr = adversary_lr
 
     def optimizers(self, plan: TrainPlan) -> dict[str, Optimizer]:
-        """The plan's SGD for the network alone, and Adam for the head."""
+        """The plan's SGD for the network alone, and Adam for the head, whose learning rate stays as it is."""
         network = Learner(self.network, self.layers)
         return network.optimizers(plan) | {"adversary": Adam(self.adversary.parameters(), lr=self.adversary_lr)}
 

@@ -12,7 +12,7 @@ from scp_ray.errors import ConfigError
 from scp_ray.maths.balance import balanced_weights
 from scp_ray.maths.report import FairnessReport
 from scp_ray.methods.joins import JOINED
-from scp_ray.parts import Batch, Evaluation, FairnessData, Learner, Network
+from scp_ray.parts import Batch, Evaluation, FairnessData, Learner, Network, TrainPlan
 from scp_ray.registry import Registry
 
 
@@ -31,6 +31,13 @@ class Method:
     def needs(self) -> tuple[Method, ...]:
         """Methods whose trained learners ``build`` needs first (a teacher, say)."""
         return ()
+
+    def revision(self, plan: TrainPlan) -> int:
+        """Counted up whenever a change of code moves the numbers that training by ``plan`` gives: part of trials' ids.
+
+        0 is left out of them, so that ids of before hold where numbers do.
+        """
+        return 0
 
     def check(self, network: Network, data_name: str, privileged_code: int | None, image_size: int) -> None:
         """Raises ConfigError for a backbone or data set that the method cannot work with: before anything starts.
@@ -126,6 +133,10 @@ class Joined(Method):
     def own_loss(self) -> bool:
         """As the first trains."""
         return self.first.own_loss
+
+    def revision(self, plan: TrainPlan) -> int:
+        """As the first trains."""
+        return self.first.revision(plan)
 
     @property
     def needs(self) -> tuple[Method, ...]:

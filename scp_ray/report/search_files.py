@@ -24,7 +24,9 @@ def write_search(sweep: Sweep, result: SearchResult, importance: Mapping[str, fl
     tables = {"configurations": result.configurations, "best": result.best, "hypervolume": result.volumes}
     if importance:
         shares = {"parameter": list(importance), "importance": list(importance.values())}
-        tables["importance"] = pd.DataFrame(shares)
+        tables["importance"] = pd.DataFrame(shares).assign(configurations=len(result.configurations))
+    else:  # one of an earlier report, by other configurations or another rule, says nothing of this one
+        (folder / "search-importance.csv").unlink(missing_ok=True)
     for name, table in tables.items():
         files.append(folder / f"search-{name}.csv")
         write_bytes(files[-1], table.to_csv(index=False).encode())

@@ -58,19 +58,19 @@ def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per cell: means over seeds (of each seed over the arms that share the cell), half widths, and marks.
 
     ``<metric>_half``: of F1 and Eodd half the 95 % interval, of FATE the standard deviation over seeds.
-    ``within``: the mean Eodd lies inside the noise floor of the base's Eodd; ``base_within``: in some seed the base's
-    own Eodd does, so that FATE divides by noise.
+    ``within``: the mean Eodd does not lie above the mean upper end of the cell's own models' noise floors;
+    ``base_within``: in some seed the base's Eodd does not lie above its own, so that FATE divides by noise.
     """
     found = []
     for (down, across), own in rows.groupby(["down", "across"], sort=False):
-        columns = ["val_f1", "val_eodd", FATE, "f1_error", "eodd_error"]
+        columns = ["val_f1", "val_eodd", FATE, "f1_error", "eodd_error", "eodd_floor_high"]
         seeds = own.groupby("seed")[columns].mean()
         row: dict[str, Any] = {"down": down, "across": across, "seeds": len(seeds), "arms": own["arm"].nunique()}
         row |= {"fate": seeds[FATE].mean(), "fate_half": seeds[FATE].std()}
         for metric in ("f1", "eodd"):
             mean, _, high = seed_means(seeds, metric)
             row |= {metric: mean, f"{metric}_half": high - mean}
-        row["within"] = bool(row["eodd"] <= own["eodd_floor_high_base"].mean())
+        row["within"] = bool(row["eodd"] <= seeds["eodd_floor_high"].mean())
         row["base_within"] = bool((own["base_within_floor"] > 0).any())
         found.append(row)
     return pd.DataFrame(found)
@@ -164,12 +164,12 @@ def _caption(
             + (f"; mean over {listed(others)}, which also vary" if others else ""),
             f"F1 and Eodd ±: {INTERVAL}",
             "FATE of Eodd (against the trial's own round 0) ±: standard deviation over seeds",
-            f"{WITHIN}: Eodd not to be told from the noise floor of the base's Eodd ({FLOOR})",
+            f"{WITHIN}: Eodd not to be told from the noise floor of the cell's own models ({FLOOR})",
             "*: the base's Eodd lies within its floor in some seed, so FATE divides by noise"
             if table["base_within"].any()
             else "",
             f"No noise floor, and of the images nothing in the intervals: {no_evidence(sweep)}"
-            if rows["eodd_floor_high_base"].isna().all()
+            if rows["eodd_floor_high"].isna().all()
             else "",
             "Colours: lighter is better of F1 and Eodd; of FATE purple is above 0, orange below; they "
             "span at least the middle interval, so that what lies within it looks alike",
