@@ -14,6 +14,7 @@ from scp_ray.config import SweepConfig, TrialConfig, resolve
 from scp_ray.criteria.none import NoPruning
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.data.base import DataSet
+from scp_ray.ledger.definition import define
 from scp_ray.loop.stopping import StopRule
 from scp_ray.methods.adv_conf import AdvConf
 from scp_ray.methods.adv_ref import AdvRef
@@ -153,6 +154,17 @@ def test_what_is_put_on_an_adversary_has_a_new_id_too():
     joined = replace(SPELLED_OUT, method=Joined(AdvRef(), OBD()))
     assert [method.revision(joined.train) for method in (joined.method, AdvRef(), OBD())] == [1, 1, 0]
     assert [method.revision(joined.fine_tune) for method in (joined.method, AdvRef())] == [0, 0]
+
+
+def test_an_arm_does_not_mix_seeds_of_two_versions():
+    first, again = (SweepConfig.from_dict(space(seeds=seeds)) for seeds in ([0, 1, 2], [1, 2, 3]))
+    before = define(first, first.resolved_arms(), None)
+    assert [each["seed"] for each in define(again, again.resolved_arms(), before)["arms"][0]["trials"]] == [0, 1, 2, 3]
+    for trial in before["arms"][0]["trials"]:
+        trial["trial_id"] = f"once {trial['seed']}"
+    after = define(again, again.resolved_arms(), before)["arms"][0]["trials"]
+    assert [each["seed"] for each in after] == [1, 2, 3]
+    assert not any(each["trial_id"].startswith("once") for each in after)
 
 
 def plan(**changes: Any) -> dict[str, Any]:

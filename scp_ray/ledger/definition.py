@@ -163,10 +163,16 @@ def _arm_entry(arm: Arm, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _joined(before: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
-    """Seeds that an earlier definition of the same arm had stay; those of an arm that has changed do not."""
+    """Seeds that an earlier definition of the same arm had stay; those of an arm that has changed do not.
+
+    Nor do those of a version by which the same arm had other numbers: it gave the same seed another id.
+    """
     if before is None or _what_counts(before["config"]) != _what_counts(entry["config"]):
         return entry
-    trials = {trial["seed"]: trial for trial in (*before["trials"], *entry["trials"])}
+    trials = {trial["seed"]: trial for trial in before["trials"]}
+    if any(trials.get(trial["seed"], trial)["trial_id"] != trial["trial_id"] for trial in entry["trials"]):
+        return entry
+    trials |= {trial["seed"]: trial for trial in entry["trials"]}
     return entry | {"trials": [trials[seed] for seed in sorted(trials)]}
 
 
