@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from asking import MINIATURE, ask
 
@@ -143,7 +142,8 @@ def test_history_is_what_the_ledger_holds(swept):
     config = read(swept / "miniature.yaml", "grid.pr_c=[0.05]").resolved_arms()[0].trials[0].config
     rows = Ledger(root).rounds(next((root / "rounds").iterdir()).stem)
     base = Ledger(root).base_row(rows[0]["base_id"])
-    rates = history_of(root).rates(config, "cpu", 1)
+    history = history_of(root)
+    rates = history.rates(config, "cpu", 1)
     assert rates is not None
     assert history_of(root.parent / "another").rates(config, "cpu", 1) == rates  # a neighbour's
     assert history_of(root).rates(config, "cuda", 1) is None
@@ -154,6 +154,10 @@ def test_history_is_what_the_ledger_holds(swept):
     assert rates.score.low < rows[1]["seconds_score"] < rates.score.high
     looked = (base["seconds_evaluate"] + rows[1]["seconds_evaluate"] + rows[1]["seconds_test"]) / 2
     assert rates.evaluate.low < looked < rates.evaluate.high
+    ((told,),) = history.seeds.values()
+    moved = rows[1]["val_eodd"] - base["val_eodd"] if rows[1]["val_fate_eodd_base"] > 0 else 0
+    assert told["difference"].tolist() == [moved]
+    assert history.seed_sd(config) is None  # of one seed
 
 
 def test_work_done_before_is_not_measured_again(swept, monkeypatch):
@@ -222,22 +226,6 @@ def test_a_limit_is_a_number_above_0(miniature, tmp_path, hours):
     answer = ask("sweep", miniature, "--out", tmp_path / "results", f"--max-gpu-hours={hours}")
     assert answer.code == 2
     assert "argument --max-gpu-hours" in answer.err
-
-
-def test_seed_noise_is_what_arms_and_seeds_leave_unexplained(swept):
-    """Residuals of Eodd: +-0.01 in a 2 x 2 table twice would be 2 degrees; three such tables of 3 x 3 by hand."""
-    config = read(swept / "miniature.yaml").resolved_arms()[0].trials[0].config
-    root = swept / "results" / "miniature"
-    history = history_of(root)
-    ((data, _),) = history.seeds.items()
-    assert history.seed_sd(config) is None
-    # arm means 0.1, 0.2, 0.3 and seed means +-0.05 explain all but the corners, +-0.02 each: 4 x 0.0004 over 4 degrees
-    left = [[0.02, 0, -0.02], [0, 0, 0], [-0.02, 0, 0.02]]
-    cells = [(arm, seed, 0.1 * arm + 0.05 * seed + left[arm][seed]) for arm in range(3) for seed in range(3)]
-    history.seeds[data] = [pd.DataFrame(cells, columns=["arm", "seed", "val_eodd"])]
-    found = history.seed_sd(config)
-    assert found is not None
-    assert found == (pytest.approx((2 * 0.0016 / 4) ** 0.5), 4)
 
 
 def test_disk_is_what_a_sweep_leaves(swept):

@@ -14,7 +14,7 @@ from scp_ray.errors import ConfigError
 from scp_ray.terminal import duration
 
 if TYPE_CHECKING:
-    from scp_ray.config import SweepConfig
+    from scp_ray.config import Arm, SweepConfig
     from scp_ray.ledger import Ledger
     from scp_ray.tune.cost import Range
     from scp_ray.tune.forecast import Forecast
@@ -67,7 +67,8 @@ def check_limit(found: Forecast, max_gpu_hours: float | None) -> None:
 def power_of(config: SweepConfig, found: Forecast) -> list[Power]:
     """The smallest differences that the seeds find, for each data set of the arms.
 
-    Each arm, or each configuration that a search tries, is compared with the models before pruning.
+    Each arm, or each configuration that a search tries, is compared with the models before pruning; arms that come to
+    the same are one comparison.
     """
     from scp_ray.maths.advice import advice
     from scp_ray.maths.power import detectable_difference
@@ -88,11 +89,23 @@ def power_of(config: SweepConfig, found: Forecast) -> list[Power]:
             sd, source = seen[0], f"from earlier sweeps, {seen[1]} degrees of freedom"
         table: dict[str, Any] = {"label": test["label"].to_numpy(), "group": group.to_numpy()}
         table["unit"] = test["unit"].to_numpy()
-        count = config.search.trials if config.search else len(own)
+        count = config.search.trials if config.search else different(own)
         plan: dict[str, Any] = {"seeds": len(config.seeds), "seed_sd": sd, "arms": count}
         detectable = detectable_difference(num_classes=len(data_set.class_names), **table, **plan)
         told.append(Power(data_set.plugin_name, detectable, sd, source, advice(detectable, **table)))
     return told
+
+
+def different(arms: Sequence[Arm]) -> int:
+    """How many comparisons with the baseline they make: labels of the same trials, read by the same rules, make one."""
+    return len({(frozenset(trial.trial_id for trial in arm.trials), *_read_at(arm)) for arm in arms})
+
+
+def _read_at(arm: Arm) -> tuple[Any, ...]:
+    """The rules that choose the round at which an arm is read; no trial's id knows them."""
+    config = arm.trials[0].config
+    stop = config.stop if config.select == "last" else config.stop.gap
+    return config.rounds, config.select, stop
 
 
 def tell(found: Forecast, powers: Sequence[Power]) -> None:

@@ -93,7 +93,10 @@ def detectable_difference(
         accuracy: of both arms, over images.
         agreement: share of images that both arms of a seed answer alike.
         seed_sd: standard deviation over trainings of the paired difference in F1, and in Eodd, for reasons other
-            than the images. Differences observed on one table hold the images' noise too: too large, to be careful.
+            than the images: that of arm less baseline of one seed, whose square over ``seeds`` is the trainings' share
+            of the variance of the mean. Where the baseline is the models before pruning it is not that of two pruned
+            arms, whose common base cancels. Differences observed on one table hold what its images do to one seed
+            too, which is then counted twice: too large, to be careful.
         arms: compared with the baseline, each in F1 and Eodd: Holm over 2 x arms comparisons, the first step.
         power, level: probability of detection, and of a false one.
         simulations: invented tables of each scenario.

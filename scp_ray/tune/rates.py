@@ -15,11 +15,11 @@ from scp_ray.config.trial import read_method
 from scp_ray.errors import LedgerError
 from scp_ray.ledger import Ledger, load_sweep
 from scp_ray.ledger.load import Sweep
-from scp_ray.ledger.models import selected_rounds
 from scp_ray.methods.base import all_needs
 from scp_ray.places import AnyPath
 from scp_ray.remote import RemotePath
 from scp_ray.tune.cost import Range, Rates
+from scp_ray.tune.seed_noise import differences, seed_sd
 
 MOST_SWEEPS = 10
 LIKELY = (0.9, 1.15)  # how far the next run's mean may lie beyond what was seen
@@ -34,7 +34,7 @@ class History:
     finish: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
     score: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
     evaluate: dict[tuple[Any, ...], list[float]] = field(default_factory=dict)
-    seeds: dict[str, list[pd.DataFrame]] = field(default_factory=dict)  # by data: columns arm, seed, val_eodd
+    seeds: dict[str, list[pd.DataFrame]] = field(default_factory=dict)  # by data: see ``seed_noise.differences``
     sweeps: int = 0
 
     def rates(self, config: TrialConfig, device: str, threads: int) -> Rates | None:
@@ -55,19 +55,11 @@ class History:
         return Rates(_likely(native), _likely(fine), _likely(score), _likely(evaluated), last)
 
     def seed_sd(self, config: TrialConfig) -> tuple[float, int] | None:
-        """Standard deviation over seeds of the paired difference of two arms in Eodd, and its degrees of freedom.
+        """Standard deviation over seeds of an arm's Eodd less that before pruning, and its degrees of freedom.
 
-        On validation at the selected rounds: sqrt(2) times what is left of arms x seeds without their means. It holds
-        the images' noise too. None with fewer than four degrees.
+        Of all arms on the configuration's data, see ``seed_noise.seed_sd``; None where too few seeds are done.
         """
-        squares, freedom = 0.0, 0
-        for frame in self.seeds.get(_data(config), []):
-            table = frame.pivot_table("val_eodd", "arm", "seed").dropna()
-            left = table.sub(table.mean(axis=1), axis=0)
-            left = left.sub(left.mean(axis=0), axis=1)
-            squares += float((left.to_numpy() ** 2).sum())
-            freedom += max(0, (table.shape[0] - 1) * (table.shape[1] - 1))
-        return ((2 * squares / freedom) ** 0.5, freedom) if freedom >= 4 else None
+        return seed_sd(self.seeds.get(_data(config), []))
 
 
 def history_of(root: AnyPath) -> History:
@@ -114,9 +106,9 @@ def _add(found: History, sweep: Sweep) -> None:
         found.score.setdefault((*where, row["criterion"]), []).append(row["seconds_score"])
         seconds = row["seconds_evaluate"] + row["seconds_test"]
         found.evaluate.setdefault((*where, row["method"]), []).append(seconds)
-    chosen = selected_rounds(sweep)
-    for data, own in chosen.groupby(chosen["arm"].map({arm["label"]: _data_of(arm) for arm in arms})):
-        found.seeds.setdefault(str(data), []).append(own[["arm", "seed", "val_eodd"]])
+    told = differences(sweep)
+    for data, own in told.groupby(told["arm"].map({arm["label"]: _data_of(arm) for arm in arms})):
+        found.seeds.setdefault(str(data), []).append(own)
 
 
 def _rows(table: pd.DataFrame, key: str, arms: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
