@@ -38,6 +38,11 @@ ROOT = Path(__file__).parents[1]
             ["coverage", "--runs", "4", "--tables", "isic", "--cases", "none", "--seeds", "3"],
             [{"truth", "coverage", "error_ratio"}] * 4,
         ),
+        (
+            "calibration_chosen",
+            ["--runs", "2", "--tables", "isic", "--seeds", "3", "--rounds", "2"],
+            [{"way", "better", "worse", "covered"}] * 3 + [{"floor_error", "largest"}],
+        ),
         ("uncertainty", ["--repeats", "1", "--looped", "2"], [{"what", "cpu_s", "loop_s", "ratio"}] * 3),
         ("data_memory", ["--megabytes", "20"], [{"added_mb", "opening_ms"}]),
         ("scale", ["--sample", "200"], [{"trial_s"}, {"driver", "tracker"}] + [{"hours", "over_ideal", "ramp_s"}] * 2),

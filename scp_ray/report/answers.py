@@ -72,7 +72,7 @@ class Answers:
     def floor_mean(self, voice: Voice, gap: str) -> float:
         """Of its noise floor: that of its rounds, each for the share of the images that it answers.
 
-        The floor of such answers as a whole is on average the same to 0.001 (benchmarks/calibration_chosen.py).
+        The floor of such answers as a whole is on average the same to 0.002 (benchmarks/calibration_chosen.py).
         """
         means = {index: self.evidence((voice.trial_id, index), gap)["floor_mean"] for index in set(voice.rounds)}
         if len(means) == 1:
