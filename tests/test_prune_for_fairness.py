@@ -146,3 +146,8 @@ def test_what_cannot_be_done_is_refused(trained: nn.Module) -> None:
         scp_ray.prune_for_fairness(trained, loader(1), [])
     with pytest.raises(UnknownNameError, match="Did you mean 'snnl'"):
         scp_ray.prune_for_fairness(trained, loader(1), loader(2), criterion="snl")
+
+
+def test_a_round_after_the_last_cannot_be_selected(trained: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"select: got 'round:9' with rounds: 2; allowed are 'round:0' to 'round:2'"):
+        scp_ray.prune_for_fairness(trained, loader(1), loader(2), rounds=2, select="round:9")

@@ -18,7 +18,7 @@ from scp_ray.data.batches import scoring_order
 from scp_ray.errors import ConfigError, DataError
 from scp_ray.loop.evaluate import evaluate
 from scp_ray.loop.rounds import PrunePlan, prune_rounds
-from scp_ray.loop.stopping import Standing, StopRule, parse_select, select_round, stop_reasons
+from scp_ray.loop.stopping import Standing, StopRule, check_select, select_round, stop_reasons
 from scp_ray.maths.fate import fate
 from scp_ray.maths.masks import load_masked_state_
 from scp_ray.parts import Batch, Evaluation, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
@@ -71,7 +71,7 @@ def prune_for_fairness(
     Raises UnknownNameError for a layer or criterion that does not exist, DataError for loaders without samples.
     """
     stop = stop or StopRule()
-    parse_select(select)
+    check_select(select, rounds)
     device = next(model.parameters()).device
     feed = partial(_batches, device=device)
     first = next(iter(_batches(val, device=device)), None)
