@@ -114,7 +114,11 @@ def test_every_number_on_validation_can_be_an_objective() -> None:
         ({"replicates": {"seeds": [0, 0]}}, "search.replicates.seeds: got [0, 0]"),
         ({"replicates": {"seeds": [0, 1], "start": 1}}, "Set race: true, or leave start out"),
         ({"replicates": {"seeds": [0], "start": 2, "race": True}}, "at most the 1 seeds"),
-        ({"storage": "postgresql://me:secret@host/db"}, "a password would be written"),
+        ({"storage": "postgresql://me:secret@host/db"}, "search.storage: a password would be written"),
+        ({"storage": "postgresql://host/db?user=me&password=secret"}, "search.storage: a password would be written"),
+        ({"storage": "mysql+pymysql://me:se/cret@$HOST/db?x=secret"}, "search.storage: a password would be written"),
+        ({"storage": "postgresql://host/db?sslpassword=secret", "trials": 0}, "search.storage: a password would be"),
+        ({"storage": {"url": "postgresql://me:secret@host/db"}}, "search.storage: got dict; allowed is an Optuna URL"),
         ({"trials": 0}, "search.trials: got 0"),
         ({"asha": {}}, "search.asha: got 2 objectives; runs are ranked by one"),
         ({"asha": {"reduction": 1}}, "search.asha.reduction: got 1 (int); allowed is a whole number >= 2"),
@@ -130,6 +134,19 @@ def test_a_fault_is_named_with_its_place(changes: dict[str, Any], words: str) ->
     told = faults(SEARCH | changes)
     assert any(words in fault for fault in told), told
     assert not any("secret" in fault for fault in told)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        *("$STUDIES", "postgresql://host/db", "postgresql://me@host:5432/db", "sqlite:////data/me:me@home/studies.db"),
+        *("postgresql://me:$PASSWORD@host/db", "postgresql://host/db?password=${PASSWORD}&sslmode=require"),
+    ],
+)
+def test_a_storage_without_a_password_is_taken(storage: str) -> None:
+    search = SweepConfig.from_dict(space(SEARCH | {"storage": storage})).search
+    assert search is not None
+    assert search.storage == storage
 
 
 @pytest.mark.parametrize("key", ["grid", "arms", "seeds"])
