@@ -91,3 +91,15 @@ def test_resolve_tells_a_single_fault_as_it_is_and_several_together() -> None:
 def test_rounds_that_there_are_can_be_selected() -> None:
     for rule in ("round:0", "round:2", "last"):
         SweepConfig.from_dict(space({"select": rule})).check()
+
+
+@pytest.mark.parametrize("place", ["grid", "arms"])
+def test_an_axis_is_written_without_trial(place: str) -> None:
+    trial = {key: value for key, value in TRIAL.items() if key != "pr_c"}
+    axes = {"grid": {"trial.pr_c": [0.1], "lyer": [1]}, "arms": [{"trial.pr_c": 0.1, "lyer": 1}]}[place]
+    with pytest.raises(ConfigError) as refused:
+        SweepConfig.from_dict({"name": "test", "trial": trial, place: axes})
+    where = {"grid": "grid", "arms": "arms[0]"}[place]
+    first, second = refused.value.faults
+    assert first == f"{where}.trial.pr_c: axes are written without 'trial.', since all are below it: write pr_c."
+    assert second.startswith(f"{where}.lyer: unknown key. Did you mean 'layer'? Known here: backbone, ")

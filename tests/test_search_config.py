@@ -101,7 +101,10 @@ def test_every_number_on_validation_can_be_an_objective() -> None:
         ({"space": {"dataset.root": {"choice": ["a", "b"]}}}, "search.space.dataset.root: cannot be searched"),
         ({"space": {"rounds": {"int": [1, 3]}}}, "search.space.rounds: cannot be searched"),
         ({"space": SEARCH["space"] | {"method[hsic].x": {"int": [1, 2]}}}, "method has no choice 'hsic'"),
-        ({"space": SEARCH["space"] | {"layers": {"choice": [1]}}}, "trial.layers: unknown key. Did you mean 'layer'?"),
+        (
+            {"space": SEARCH["space"] | {"layers": {"choice": [1]}}},
+            "search.space.layers: unknown key. Did you mean 'layer'?",
+        ),
         ({"space": SEARCH["space"] | {"layer": {"choice": [-1, 99]}}}, "99 not found"),
         ({"space": SEARCH["space"] | {"pr_c": {"float": [0.01, 0.9]}}}, "would leave none"),
         ({"warm_start": [{"pr_c": 0.5, "layer": -1, "method": "vanilla"}]}, "warm_start[0].pr_c: got 0.5"),
@@ -147,6 +150,23 @@ def test_a_storage_without_a_password_is_taken(storage: str) -> None:
     search = SweepConfig.from_dict(space(SEARCH | {"storage": storage})).search
     assert search is not None
     assert search.storage == storage
+
+
+def test_axes_are_written_without_trial() -> None:
+    told = faults(SEARCH | {"space": {"trial.pr_c": {"float": [0.01, 0.1]}, "layer": {"choice": [-1]}}})
+    assert told == ["search.space.trial.pr_c: axes are written without 'trial.', since all are below it: write pr_c."]
+
+
+def test_what_is_missing_is_told_in_the_form_that_is_read() -> None:
+    """The examples themselves are read."""
+    told = faults({})
+    assert [fault.partition(":")[0] for fault in told] == ["search.objectives", "search.space"]
+    forms = [re.search(r"e\.g\. (\{.*\})\.$", fault) for fault in told]
+    objectives, axes = (_load(found[1], "") for found in forms if found)
+    SweepConfig.from_dict(space({"objectives": objectives, "space": axes})).check()
+    for fault, form in zip(faults({"objectives": ["val_f1"], "space": [1]}), ("{val_f1: max", "{pr_c: "), strict=True):
+        assert "allowed is a mapping" in fault
+        assert form in fault
 
 
 @pytest.mark.parametrize("key", ["grid", "arms", "seeds"])

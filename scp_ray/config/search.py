@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from scp_ray.addresses import has_password
-from scp_ray.config.dimensions import Dimension, read_dimensions
-from scp_ray.config.objectives import Constraint, Objective, read_constraints, read_objectives
+from scp_ray.config.dimensions import EXAMPLE, Dimension, read_dimensions
+from scp_ray.config.objectives import OBJECTIVES, Constraint, Objective, read_constraints, read_objectives
 from scp_ray.config.parse import Faults, Reader, Rule, read_fields, unknown_key
 from scp_ray.errors import ConfigError
 
@@ -66,8 +66,8 @@ class Halving:
 class SearchConfig:
     """A checked ``search`` block."""
 
-    objectives: list[Objective]
-    space: list[Dimension]
+    objectives: Annotated[list[Objective], Rule(bool, OBJECTIVES)]
+    space: Annotated[list[Dimension], Rule(bool, f"a mapping of paths below trial, e.g. {EXAMPLE}")]
     sampler: Literal["tpe", "nsga2", "gp", "random", "qmc"] = "tpe"
     trials: Annotated[int, Ge(1)] = 60  # configurations; those that are run before count
     constraints: list[Constraint] = field(default_factory=list)

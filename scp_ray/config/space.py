@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from scp_ray.config.arms import Raw, arm_label, check_deeper, combinations, point_of, points_of, read_trial
+from scp_ray.config.axes import axis_name
 from scp_ray.config.identity import ResolvedTrial, named
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.search import SearchConfig
@@ -207,13 +208,17 @@ def _arms(value: Any, path: str, faults: Faults) -> list[Raw]:
     if wrong := [arm["label"] for arm in value if not isinstance(arm.get("label", ""), str)]:
         faults.append(f"{path}: got the label {wrong[0]!r}; allowed is text.")
         return []
-    labels = [arm.get("label") or arm_label(arm) for arm in value]
+    arms: list[Raw] = [
+        {key if key == "label" else axis_name(str(key), f"{path}[{at}]", faults): arm[key] for key in arm}
+        for at, arm in enumerate(value)
+    ]
+    labels = [arm.get("label") or arm_label(arm) for arm in arms]
     faults += [
         f"{path}: two arms are called {label!r}; give each a label of its own."
         for label in dict.fromkeys(labels)
         if labels.count(label) > 1
     ]
-    return value
+    return arms
 
 
 def _mapping_of_lists(value: Any, path: str, faults: Faults) -> dict[str, list[Any]]:
@@ -223,7 +228,7 @@ def _mapping_of_lists(value: Any, path: str, faults: Faults) -> dict[str, list[A
     axes = {}
     for axis, values in value.items():
         if isinstance(axis, str) and isinstance(values, list) and values:
-            axes[axis] = values
+            axes[axis_name(axis, path, faults)] = values
         else:
             faults.append(f"{path}.{axis}: got {values!r}; an axis needs a list of at least one value.")
     return axes
