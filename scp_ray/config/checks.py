@@ -124,6 +124,15 @@ def _check_tables(data_set: DataSet) -> None:
 
 
 def _check_method(method: Method, backbone: Backbone, data_set: DataSet) -> None:
+    """Raises ConfigError as often as it is asked; what was found right is not asked again for each arm."""
+    try:
+        _check_method_once(method, backbone, data_set)
+    except TypeError:  # a plug-in whose options cannot be hashed
+        _check_method_once.__wrapped__(method, backbone, data_set)
+
+
+@lru_cache
+def _check_method_once(method: Method, backbone: Backbone, data_set: DataSet) -> None:
     network = outline(backbone, data_set.image_size)
     method.check(network, data_set.plugin_name, data_set.privileged_code, data_set.image_size)
 
