@@ -19,7 +19,7 @@ LONGEST_FILE = 260
 # design.md, section 1; parts, modes and activations are the nouns that floors 1 to 5 share
 FLOORS = {
     **dict.fromkeys(("errors", "seeds", "registry", "disk", "map_file", "terminal", "signals", "maths"), 0.0),
-    "allocator": 0.0,
+    **{"allocator": 0.0, "addresses": 0.0},
     **{"remote": 0.1, "places": 0.2},
     **dict.fromkeys(("parts", "modes", "devices", "activations"), 0.5),
     **dict.fromkeys(("data", "backbones", "criteria", "methods"), 1.0),

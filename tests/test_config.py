@@ -80,7 +80,7 @@ def faults_of(data: dict[str, Any]) -> list[str]:
         (space(seeds=[]), "seeds", ["[]", "at least one"]),
         (space(seeds=[-1]), "seeds", ["[-1]", "a whole number >= 0"]),
         (space(seeds=3), "seeds", ["got 3 (int)", "a list"]),
-        (space(grid={"pr_cc": [0.1]}), "trial.pr_cc", ["unknown key", "Did you mean 'pr_c'?"]),
+        (space(grid={"pr_cc": [0.1]}), "grid.pr_cc", ["unknown key", "Did you mean 'pr_c'?"]),
         (space(grid={"train.epoch": [1]}), "trial.train.epoch", ["unknown key", "Did you mean 'epochs'?"]),
         (space(grid={"rounds.n": [1]}), "trial.rounds.n", ["1", "no fields"]),
         (space(grid={"pr_c": []}), "grid.pr_c", ["[]", "at least one value"]),

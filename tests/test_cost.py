@@ -225,7 +225,7 @@ def test_more_gpu_hours_than_allowed_are_refused_before_anything_starts(miniatur
 def test_a_limit_is_a_number_above_0(miniature, tmp_path, hours):
     answer = ask("sweep", miniature, "--out", tmp_path / "results", f"--max-gpu-hours={hours}")
     assert answer.code == 2
-    assert "argument --max-gpu-hours" in answer.err
+    assert f"argument --max-gpu-hours: got {hours!r}; allowed is a number > 0" in answer.err
 
 
 def test_disk_is_what_a_sweep_leaves(swept):

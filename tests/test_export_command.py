@@ -265,6 +265,10 @@ def test_the_data_set_has_to_be_there(
         ("zz", "no trial fits 'zz'"),
         ("pr_c=0.3", "no arm fits 'pr_c=0.3'"),
         ("pr_c=0.1,seed=4", "no trial fits"),
+        (
+            "seed=0",
+            "'seed=0' names no arm, and there are 2: 'pr_c=0.1', 'pr_c=0.2'. Name one too, as in 'pr_c=0.1, seed=0'",
+        ),
     ],
 )
 def test_a_trial_that_is_not_one(ledger: Ledger, capsys: pytest.CaptureFixture[str], asked: str, words: str) -> None:

@@ -422,7 +422,7 @@ def test_check_lists_duplicates_and_how_many_more(tmp_path: Path, capsys: pytest
 def test_check_of_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, part in {
         ("isic2020", "--root", str(tmp_path)): "Did you mean 'isic2019'?",
-        ("isic2019",): "dataset.root: missing",
+        ("isic2019",): "dataset.root: missing; name the folder that holds the tables and images/ by --root DIR.",
         ("isic2019", "--root", str(tmp_path / "none")): "none does not exist",
         ("isic2019", "--root", str(tmp_path), "--set", "spilts=seeded"): "Did you mean 'splits'?",
         ("isic2019", "--root", str(tmp_path), "--set", "splits"): "write it as a.b=value",
@@ -432,6 +432,13 @@ def test_check_of_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[s
         printed = capsys.readouterr()
         assert part in printed.err
         assert printed.out == ""
+
+
+@pytest.mark.parametrize("count", ["abc", "0", "-1", "1.5"])
+def test_counts_of_a_page_are_whole_numbers(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["data", "show", "synthetic", f"--samples={count}"])
+    assert f"argument --samples: got '{count}'; allowed is a whole number from 1 on" in capsys.readouterr().err
 
 
 def test_check_of_generated_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,10 @@ from scp_ray.errors import ScpError
 from scp_ray.maths import gaps as every_gap
 from scp_ray.maths.fate import fate, fate_reason
 from scp_ray.maths.gaps import GAPS
+from scp_ray.maths.paired import paired_differences
 from scp_ray.maths.rates import f1_mean, group_counts, many_counts
 from scp_ray.maths.report import fairness_report
+from scp_ray.maths.uncertainty import noise_floor
 
 # methods.md 13.1: class 2 is absent from group 1
 WORKED = ([0, 0, 1, 2, 0, 1, 1], [0, 1, 1, 2, 0, 1, 0], [0, 0, 0, 0, 1, 1, 1])
@@ -290,11 +292,55 @@ def test_refusals_of_many_tables(label, prediction, group, words):
         ([0, 1], [0, 1, 1], [0, 1], "equally long and not empty: 2, 3, 2"),
         ([0, 1], [0, 1], [0], "equally long and not empty: 2, 2, 1"),
         ([], [], [], "equally long and not empty: 0, 0, 0"),
+        ([0, 1], [0.2, 0.9], [0, 1], r"^prediction: got 0\.2 \(2 of 2 are no whole numbers\); allowed .* argmax"),
+        ([0, math.nan], [0, 1], [0, 1], r"^label: got nan \(1 of 2"),
+        ([0, 1], [0, math.inf], [0, 1], r"^prediction: got inf \(1 of 2"),
+        ([0, 1], [0, 1], ["m", "f"], r"^group: got 'm'; allowed are codes, 0 and 1\. Number the groups first"),
+        ([0, 1], [0, 1], np.array([0, None]), r"^group: got None; allowed are codes"),
+        ([0, 1], [0, 1], [[0], [1, 2]], r"^group: .* Allowed are codes as an array"),
+        (
+            [0, 1],
+            torch.tensor([0.0, 1.0], requires_grad=True),
+            [0, 1],
+            r"^prediction: .* Allowed are codes as an array",
+        ),
     ],
 )
 def test_refusals(label, prediction, group, words):
     with pytest.raises(ScpError, match=words):
         fairness_report(label, prediction, group, num_classes=3)
+
+
+def test_probabilities_are_refused_by_every_entry_and_not_cut_to_class_0():
+    label, probability, group = [0, 1, 1, 0] * 10, [0.2, 0.9, 0.8, 0.1] * 10, [0, 1, 0, 1] * 10
+    words = r"^prediction: got 0\.2 \(40 of 40 are no whole numbers\)"
+    with pytest.raises(ScpError, match=words):
+        noise_floor(label, probability, group, num_classes=2)
+    with pytest.raises(ScpError, match=words):
+        paired_differences(label, group, [label], [probability], num_classes=2)
+    with pytest.raises(ScpError, match=words):
+        many_counts(label, [probability], group, num_classes=2)
+    with pytest.raises(ScpError, match=r"^group: got 0\.2 "):
+        fairness_report(label, label, probability, num_classes=2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda codes: [float(code) for code in codes],
+        lambda codes: np.array(codes, dtype=np.uint8),
+        lambda codes: np.array(codes, dtype=object),
+        lambda codes: np.array(codes, dtype=bool),
+        torch.tensor,
+    ],
+    ids=["floats", "uint8", "objects", "bool", "tensor"],
+)
+def test_whole_numbers_of_any_type_are_codes(given):
+    """By hand: group 0 is right in 1 of 2, group 1 in 2 of 2."""
+    label, prediction, group = [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 1, 1]
+    report = fairness_report(*map(given, (label, prediction, group)), num_classes=2)
+    assert report.accuracy.tolist() == [0.5, 1.0]
+    assert report.support.tolist() == [[1, 1], [1, 1]]
 
 
 def test_gap_by_name():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import scp_ray
-from scp_ray.errors import ConfigError, DataError, UnknownNameError
+from scp_ray.errors import BackboneError, ConfigError, DataError, UnknownNameError
 from scp_ray.loop.stopping import StopRule
 from scp_ray.parts import Evaluation
 
@@ -146,3 +148,66 @@ def test_what_cannot_be_done_is_refused(trained: nn.Module) -> None:
         scp_ray.prune_for_fairness(trained, loader(1), [])
     with pytest.raises(UnknownNameError, match="Did you mean 'snnl'"):
         scp_ray.prune_for_fairness(trained, loader(1), loader(2), criterion="snl")
+
+
+def test_a_round_after_the_last_cannot_be_selected(trained: nn.Module) -> None:
+    with pytest.raises(ConfigError, match=r"select: got 'round:9' with rounds: 2; allowed are 'round:0' to 'round:2'"):
+        scp_ray.prune_for_fairness(trained, loader(1), loader(2), rounds=2, select="round:9")
+
+
+def batches_of(make: Callable[[Tensor, Tensor, Tensor], Any]) -> list[Any]:
+    return [make(*batch) for batch in loader(1)]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda image, label, group: (image, label), r"gives 2 parts \(Tensor, Tensor\)"),
+        (lambda image, label, group: (image, label, group, group), r"gives 4 parts"),
+        (lambda image, label, group: {"image": image, "label": label}, "gives a mapping of image, label"),
+        (lambda image, label, group: image, "gives a Tensor"),
+        (lambda image, label, group: (image.numpy(), label, group), "gives a ndarray as image; .* torch.from_numpy"),
+        (lambda image, label, group: (image, label, group.tolist()), r"gives 16 parts \(int, .*\) as group"),
+        (lambda image, label, group: ((255 * image).byte(), label, group), "gives images of uint8, .* Divide by 255"),
+        (lambda image, label, group: (image[:, 0], label, group), r"gives image \(16, 12, 12\), label \(16,\)"),
+        (lambda image, label, group: (image, label[:, None], group), r"label \(16, 1\)"),
+        (lambda image, label, group: (image, label, group[1:]), r"group \(15,\)"),
+        (lambda image, label, group: (image, label, group * 0.7), "values of group that are no whole numbers"),
+        (lambda image, label, group: (image, label / 0, group), "values of label that are no whole numbers"),
+    ],
+)
+@pytest.mark.parametrize("of", ["train", "val"])
+def test_batches_of_another_form_are_refused(trained: nn.Module, make: Callable[..., Any], words: str, of: str) -> None:
+    given = {"train": loader(1), "val": loader(2)} | {of: batches_of(make)}
+    with pytest.raises(DataError, match=f"^{of} .*{words}") as refused:
+        scp_ray.prune_for_fairness(trained, **given)
+    assert "wanted are batches of (image, label, group): tensors (N, C, H, W), (N,) and (N,)" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda image: image[:, :1], r"1 x 12 x 12, float32: .* greyscale as three channels"),
+        (lambda image: image.double(), r"3 x 12 x 12, float64: .*the model takes\."),
+    ],
+)
+def test_images_that_the_model_cannot_take_are_told(trained: nn.Module, make: Callable[..., Any], words: str) -> None:
+    given = batches_of(lambda image, label, group: (make(image), label, group))
+    with pytest.raises(BackboneError, match=rf"^Odd cannot take images of {words}") as refused:
+        scp_ray.prune_for_fairness(trained, given, given)
+    assert "image_size" not in str(refused.value), "there is no such argument"
+
+
+def test_a_frozen_model_is_refused_unless_nothing_is_trained(trained: nn.Module) -> None:
+    frozen = copy.deepcopy(trained).requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"no parameter of Odd requires a gradient.* model\.requires_grad_\(True\)"):
+        scp_ray.prune_for_fairness(frozen, loader(1), loader(2))
+    plan = scp_ray.TrainPlan(epochs=0)
+    assert len(scp_ray.prune_for_fairness(frozen, loader(1), loader(2), rounds=1, fine_tune=plan).rounds) == 1
+
+
+def test_whole_floats_are_codes_and_a_list_of_batches_is_a_loader(trained: nn.Module) -> None:
+    given = batches_of(lambda image, label, group: [image, label.float(), group.bool()])
+    plain = batches_of(lambda image, label, group: (image, label, group))
+    one, other = (scp_ray.prune_for_fairness(trained, each, each, rounds=1) for each in (given, plain))
+    assert one.fates == other.fates

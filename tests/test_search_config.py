@@ -101,7 +101,10 @@ def test_every_number_on_validation_can_be_an_objective() -> None:
         ({"space": {"dataset.root": {"choice": ["a", "b"]}}}, "search.space.dataset.root: cannot be searched"),
         ({"space": {"rounds": {"int": [1, 3]}}}, "search.space.rounds: cannot be searched"),
         ({"space": SEARCH["space"] | {"method[hsic].x": {"int": [1, 2]}}}, "method has no choice 'hsic'"),
-        ({"space": SEARCH["space"] | {"layers": {"choice": [1]}}}, "trial.layers: unknown key. Did you mean 'layer'?"),
+        (
+            {"space": SEARCH["space"] | {"layers": {"choice": [1]}}},
+            "search.space.layers: unknown key. Did you mean 'layer'?",
+        ),
         ({"space": SEARCH["space"] | {"layer": {"choice": [-1, 99]}}}, "99 not found"),
         ({"space": SEARCH["space"] | {"pr_c": {"float": [0.01, 0.9]}}}, "would leave none"),
         ({"warm_start": [{"pr_c": 0.5, "layer": -1, "method": "vanilla"}]}, "warm_start[0].pr_c: got 0.5"),
@@ -114,7 +117,11 @@ def test_every_number_on_validation_can_be_an_objective() -> None:
         ({"replicates": {"seeds": [0, 0]}}, "search.replicates.seeds: got [0, 0]"),
         ({"replicates": {"seeds": [0, 1], "start": 1}}, "Set race: true, or leave start out"),
         ({"replicates": {"seeds": [0], "start": 2, "race": True}}, "at most the 1 seeds"),
-        ({"storage": "postgresql://me:secret@host/db"}, "a password would be written"),
+        ({"storage": "postgresql://me:secret@host/db"}, "search.storage: a password would be written"),
+        ({"storage": "postgresql://host/db?user=me&password=secret"}, "search.storage: a password would be written"),
+        ({"storage": "mysql+pymysql://me:se/cret@$HOST/db?x=secret"}, "search.storage: a password would be written"),
+        ({"storage": "postgresql://host/db?sslpassword=secret", "trials": 0}, "search.storage: a password would be"),
+        ({"storage": {"url": "postgresql://me:secret@host/db"}}, "search.storage: got dict; allowed is an Optuna URL"),
         ({"trials": 0}, "search.trials: got 0"),
         ({"asha": {}}, "search.asha: got 2 objectives; runs are ranked by one"),
         ({"asha": {"reduction": 1}}, "search.asha.reduction: got 1 (int); allowed is a whole number >= 2"),
@@ -130,6 +137,36 @@ def test_a_fault_is_named_with_its_place(changes: dict[str, Any], words: str) ->
     told = faults(SEARCH | changes)
     assert any(words in fault for fault in told), told
     assert not any("secret" in fault for fault in told)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        *("$STUDIES", "postgresql://host/db", "postgresql://me@host:5432/db", "sqlite:////data/me:me@home/studies.db"),
+        *("postgresql://me:$PASSWORD@host/db", "postgresql://host/db?password=${PASSWORD}&sslmode=require"),
+    ],
+)
+def test_a_storage_without_a_password_is_taken(storage: str) -> None:
+    search = SweepConfig.from_dict(space(SEARCH | {"storage": storage})).search
+    assert search is not None
+    assert search.storage == storage
+
+
+def test_axes_are_written_without_trial() -> None:
+    told = faults(SEARCH | {"space": {"trial.pr_c": {"float": [0.01, 0.1]}, "layer": {"choice": [-1]}}})
+    assert told == ["search.space.trial.pr_c: axes are written without 'trial.', since all are below it: write pr_c."]
+
+
+def test_what_is_missing_is_told_in_the_form_that_is_read() -> None:
+    """The examples themselves are read."""
+    told = faults({})
+    assert [fault.partition(":")[0] for fault in told] == ["search.objectives", "search.space"]
+    forms = [re.search(r"e\.g\. (\{.*\})\.$", fault) for fault in told]
+    objectives, axes = (_load(found[1], "") for found in forms if found)
+    SweepConfig.from_dict(space({"objectives": objectives, "space": axes})).check()
+    for fault, form in zip(faults({"objectives": ["val_f1"], "space": [1]}), ("{val_f1: max", "{pr_c: "), strict=True):
+        assert "allowed is a mapping" in fault
+        assert form in fault
 
 
 @pytest.mark.parametrize("key", ["grid", "arms", "seeds"])

@@ -82,6 +82,14 @@ def test_overrides_win_over_the_profile_in_their_order(read):
     assert (found["seeds"], found["trial"]["rounds"], found["trial"]["backbone"]) == ([1], 3, "tiny")
 
 
+def test_a_profile_of_a_space_without_any_is_refused(read):
+    for text in ("name: x", "name: x\nprofiles: {}"):
+        with pytest.raises(
+            ConfigError, match=r"got the profile 'smoke', and this space has none\. Leave --profile out"
+        ):
+            read(text, profile="smoke")
+
+
 def test_an_unknown_profile_names_the_nearest_one(read):
     with pytest.raises(UnknownNameError, match=r"profile 'smok' not found\. Did you mean 'smoke'\?"):
         read(PROFILED, profile="smok")

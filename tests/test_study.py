@@ -85,6 +85,10 @@ def test_any_optuna_url_is_a_storage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [(trial.state.name, trial.params) for trial in plain.trials] == [("RUNNING", POINT)]
     with pytest.raises(ConfigError, match="NOWHERE names an environment variable that is not set"):
         open_study(config(storage="$NOWHERE"), Ledger(tmp_path / "s"), make=True)
+    monkeypatch.setenv("STUDIES", "nosuch+hunter2://me@host/db?password=hunter2")  # its driver's name is repeated
+    with pytest.raises(LedgerError, match=r"cannot use [$]STUDIES as the search's storage") as refused:
+        open_study(space, Ledger(tmp_path / "s"), make=True)
+    assert "hunter2" not in str(refused.value)
     with pytest.raises(LedgerError, match="cannot use nosuch://x as the search's storage"):
         open_study(config(storage="nosuch://x"), Ledger(tmp_path / "s"), make=True)
 

@@ -30,7 +30,14 @@ class Layers(tuple[PrunableLayer, ...]):
         return made
 
 
-def trace_layers(module: nn.Module, image: Tensor, *, ignored: Sequence[str] = ()) -> Layers:
+def trace_layers(
+    module: nn.Module,
+    image: Tensor,
+    *,
+    ignored: Sequence[str] = (),
+    came: str = "",
+    advice: str = "Use a larger image_size.",
+) -> Layers:
     """Ordinary (ungrouped) convolutions on feature maps, in the order of a forward pass, with what each alone feeds.
 
     Norms and depthwise convolutions belong to a layer where all that they are called on comes from its channels,
@@ -40,12 +47,19 @@ def trace_layers(module: nn.Module, image: Tensor, *, ignored: Sequence[str] = (
         module: any network with convolutions.
         image: (1, 3, S, S) on the module's device.
         ignored: convolutions whose name contains one of these are shortcuts, which do not count.
+        came: what the image is, for messages; its size in pixels unless given.
+        advice: what to do where the network cannot take it.
 
-    Raises BackboneError where there is none, or where the image is too small for the network.
+    Raises BackboneError where there is none, or where the network cannot take the image: too small, or of other
+    channels or another type.
     """
     watched = {n: m for n, m in module.named_modules() if isinstance(m, (nn.Conv2d, *CHANNEL_NORMS))}
     convs = {name: part for name, part in watched.items() if isinstance(part, nn.Conv2d)}
-    fed, gates = _feeders(module, image, watched)
+    try:
+        fed, gates = _feeders(module, image, watched)
+    except RuntimeError as error:
+        came = came or f"{image.shape[-1]} px"
+        raise BackboneError(f"{type(module).__name__} cannot take images of {came}: {error}. {advice}") from error
     reasons = {name: _why_not(name, conv, fed, gates, ignored) for name, conv in convs.items()}
     names = [name for name in fed if reasons.get(name) == ""]
     if not names:
@@ -88,10 +102,6 @@ def _feeders(
     try:
         with evaluating(module), torch.no_grad(), chains:
             module(image)
-    except RuntimeError as error:
-        raise BackboneError(
-            f"{type(module).__name__} cannot take images of {image.shape[-1]} px: {error}. Use a larger image_size."
-        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -53,10 +53,9 @@ def _action(actions: Any, name: str, summary: str, run: Callable[..., int]) -> a
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"got {number}; allowed is a whole number from 1 on")
-    return number
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a whole number from 1 on")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,7 +79,9 @@ def _data_set(options: argparse.Namespace) -> DataSet:
     faults: Faults = []
     data_set = read_plugin(datasets, raw, "dataset", faults)
     if data_set is None:
-        raise ConfigError(faults)
+        missing = "dataset.root: missing; "
+        how = f"{missing}name the folder that holds the tables and images/ by --root DIR."
+        raise ConfigError([how if fault.startswith(missing) else fault for fault in faults])
     return data_set
 
 

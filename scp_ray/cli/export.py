@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scp_ray.cli.output import print_json
-from scp_ray.errors import ScpError
+from scp_ray.errors import ConfigError, ScpError
 
 if TYPE_CHECKING:
     from scp_ray.export.source import Chosen, State
@@ -71,13 +71,17 @@ def _chosen(sweep: Sweep, trial: str) -> Chosen:
     seed = _SEED.search(trial)
     rest = _SEED.sub("", trial).strip(", ")
     labels = [str(arm["label"]) for arm in sweep.definition["arms"]]
-    arm = labels[0] if not rest and len(labels) == 1 else find_arm(sweep, rest)
+    if not rest and len(labels) > 1:
+        listed = ", ".join(map(repr, labels[:20])) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+        raise ConfigError(
+            f"{trial!r} names no arm, and there are {len(labels)}: {listed}. Name one too, as in "
+            f"'{labels[0]}, {trial.strip()}'."
+        )
+    arm = labels[0] if not rest else find_arm(sweep, rest)
     return choose(sweep, trial, arm=arm, seed=int(seed[1]) if seed else None)
 
 
 def _folder(options: argparse.Namespace, sweep: Sweep, chosen: Chosen) -> Path:
-    from scp_ray.errors import ConfigError
-
     name = f"{chosen.trial_id}-{options.format}{'-compact' * options.compact}"
     if options.out:
         if "://" in options.out:

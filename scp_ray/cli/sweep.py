@@ -6,6 +6,7 @@ Running the same command again does nothing, goes on after an interruption, or r
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -83,7 +84,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> float:
-    number = float(text)  # its ValueError is argparse's own refusal
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not number > 0:
         raise argparse.ArgumentTypeError(f"got {text!r}; allowed is a number > 0")
     return number

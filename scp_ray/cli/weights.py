@@ -95,7 +95,8 @@ class Weights:
 
 
 def _config_of(identifier: str, ledger: Ledger) -> TrialConfig:
-    from scp_ray.config import TrialConfig, resolve
+    from scp_ray.config import TrialConfig
+    from scp_ray.config.identity import named  # what is recorded was checked
 
     for arm in ledger.definition()["arms"]:
         for trial in arm["trials"]:
@@ -103,7 +104,7 @@ def _config_of(identifier: str, ledger: Ledger) -> TrialConfig:
             if identifier in (trial["trial_id"], trial["base_id"]):
                 return config
             if identifier == trial["vanilla_id"] or config.method.needs:
-                base = resolve(config).bases().get(identifier)
+                base = named(config).bases().get(identifier)
                 if base is not None:
                     return base
     raise ConfigError(f"{identifier} is no trial and no base model of {ledger.definition_path}; is it a copy?")

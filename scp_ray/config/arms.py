@@ -5,19 +5,16 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from scp_ray.backbones.base import backbones
-from scp_ray.backbones.layers import find_layer
+from scp_ray.config.checks import Parts, faults_of
 from scp_ray.config.dimensions import short
-from scp_ray.config.identity import outline
-from scp_ray.config.parse import Faults, read_plugin
+from scp_ray.config.parse import Faults
 from scp_ray.config.search import SearchConfig
 from scp_ray.config.trial import TrialConfig
 from scp_ray.config.yaml import set_path
-from scp_ray.data.base import DataSet, datasets
-from scp_ray.errors import ConfigError, ScpError
+from scp_ray.errors import ConfigError
+from scp_ray.loop.stopping import check_select
 
 Raw = dict[str, Any]
 
@@ -70,32 +67,18 @@ def read_trial(raw: Raw, faults: Faults) -> TrialConfig | None:
     if "seed" in raw:
         faults.append("trial.seed: seeds stand at the top of the file (seeds: [0, 1, ...]), the same for every arm.")
         raw = {key: value for key, value in raw.items() if key != "seed"}
-    return TrialConfig.read(raw, "trial", faults)
+    config = TrialConfig.read(raw, "trial", faults)
+    if config is not None:
+        try:
+            check_select(config.select, config.rounds)
+        except ConfigError as error:
+            faults += [f"trial.{fault}" for fault in error.faults]
+    return config
 
 
-def check_deeper(raw: Raw, faults: Faults) -> None:
-    """Faults that need the tables or the network: each is looked for where its own parts can be read."""
-    data_set = read_plugin(datasets, raw.get("dataset"), "", [])
-    backbone = read_plugin(backbones, raw.get("backbone"), "", [])
-    if data_set is not None:
-        _note(lambda: _check_tables(data_set), "trial.dataset", faults)
-    layer = raw.get("layer", -1)
-    if data_set is not None and backbone is not None and isinstance(layer, int | str):
-        size = data_set.image_size
-        _note(lambda: find_layer(outline(backbone, size).layers, layer), "trial.layer", faults)
-
-
-@lru_cache
-def _check_tables(data_set: DataSet) -> None:
-    """Raises DataError as often as it is asked; tables that were found right are read once a process."""
-    data_set.rows()
-
-
-def _note(check: Any, path: str, faults: Faults) -> None:
-    try:
-        check()
-    except ScpError as error:
-        faults.append(f"{path}: {error}")
+def check_deeper(raw: Raw, config: TrialConfig | None, faults: Faults) -> None:
+    """Faults that need files or the network, or several fields: each is looked for where its own parts can be read."""
+    faults += faults_of(Parts.read(raw) if config is None else Parts.of(config), "trial")
 
 
 def arm_label(settings: Mapping[str, Any]) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from scp_ray.config.axes import axis_name
 from scp_ray.config.parse import Faults
 
 KINDS = "{float: [low, high]}, {float: [low, high, log]}, {int: [low, high]} or {choice: [a, b, ...]}"
+EXAMPLE = "{pr_c: {float: [0.01, 0.1]}, layer: {choice: [-1, -2]}}"
 # what would make trials incomparable, or takes its data apart
 FIXED = ("dataset", "seed", "select", "rounds", "stop")
 DIGITS = 4  # significant ones of a searched number: what is told, stored and run is the same, and can be read
@@ -102,7 +104,9 @@ def short(value: Any) -> str:
 def read_dimensions(data: Any, path: str, faults: Faults) -> list[Dimension]:
     """The ``space`` of a search, parents before what depends on them."""
     if not isinstance(data, Mapping) or not data:
-        faults.append(f"{path}: got {data!r}; allowed is a mapping of paths below trial, each to {KINDS}.")
+        faults.append(
+            f"{path}: got {data!r}; allowed is a mapping of paths below trial, each to {KINDS}, e.g. {EXAMPLE}."
+        )
         return []
     read = [_read(str(key), value, f"{path}.{key}", faults) for key, value in data.items()]
     found = [dimension for dimension in read if dimension is not None]
@@ -122,6 +126,10 @@ def _read(key: str, data: Any, path: str, faults: Faults) -> Dimension | None:
     match = _CONDITION.fullmatch(key)
     if match is None and "[" in key:
         faults.append(f"{path}: a field of one choice is written as in method[mfd].sigma.")
+        return None
+    before = len(faults)
+    key = axis_name(key, path.removesuffix(f".{key}"), faults)
+    if len(faults) > before:
         return None
     if key.partition(".")[0] in FIXED:
         faults.append(f"{path}: cannot be searched: points would not compare. Not searched are {', '.join(FIXED)}.")

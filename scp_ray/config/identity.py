@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from scp_ray.backbones.base import Backbone
 from scp_ray.backbones.layers import find_layer
+from scp_ray.config.checks import Parts, faults_of, outline, problems
 from scp_ray.config.trial import TrialConfig
 from scp_ray.criteria.base import Criterion
 from scp_ray.data.base import DataSet
 from scp_ray.errors import ConfigError
 from scp_ray.methods.base import Method, all_needs
 from scp_ray.methods.vanilla import Vanilla
-from scp_ray.parts import Network, PrunableLayer, TrainPlan
+from scp_ray.parts import PrunableLayer, TrainPlan
 from scp_ray.registry import spec_of
 
 # Fields that came later, with the value that means what was done before: such trials keep their ids.
@@ -51,20 +51,22 @@ class ResolvedTrial:
 def resolve(config: TrialConfig) -> ResolvedTrial:
     """Find the layer, count k and name the trial.
 
-    Raises UnknownNameError for a layer that does not exist (all are listed), ConfigError where the rounds would
-    prune every channel, and whatever the data set or the weights have to say.
+    Raises what is wrong (UnknownNameError for a layer that does not exist, ConfigError where the rounds would prune
+    every channel, and whatever the data set or the weights have to say); of several faults a ConfigError with all.
     """
-    network = outline(config.backbone, config.dataset.image_size)
-    layer = find_layer(network.layers, config.layer)
-    for method in (*all_needs(config.method), config.method):
-        method.check(network, config.dataset.plugin_name, config.dataset.privileged_code, config.dataset.image_size)
-    config.pick.check(config.criterion, config.dataset.attribute_names)
+    parts = Parts.of(config)
+    found = [error for _, error in problems(parts)]
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise ConfigError(faults_of(parts, "trial"))
+    return named(config)
+
+
+def named(config: TrialConfig) -> ResolvedTrial:
+    """``resolve`` of a trial that was checked."""
+    layer = find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
     k = config.criterion.count(config.pr_c, layer.channels)
-    if k * config.rounds >= layer.channels:
-        raise ConfigError(
-            f"pr_c: {config.pr_c} prunes {k} of {layer.channels} channels of layer {layer.name} a round, so "
-            f"{config.rounds} rounds would leave none. Allowed are at most {(layer.channels - 1) // k} rounds."
-        )
     return ResolvedTrial(
         config=config,
         layer=layer,
@@ -147,12 +149,6 @@ def _revision(method: Method, plan: TrainPlan) -> dict[str, int]:
 def data_identity(data_set: DataSet) -> dict[str, str | int]:
     """What decides a data set, read once a process."""
     return data_set.identity()
-
-
-@lru_cache
-def outline(backbone: Backbone, image_size: int) -> Network:
-    """The backbone's layers, without weights; they do not depend on the number of classes."""
-    return backbone.outline(2, image_size=image_size)
 
 
 def _digest(identity: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from scp_ray.maths.gaps import GAPS
 from scp_ray.maths.report import fairness_report
 
 _BOUND = re.compile(r"(>=|<=)\s*(?:([-+0-9.e]+)(?:\s*\*\s*(base|vanilla))?|(base|vanilla))")
+OBJECTIVES = "a mapping of val_ metrics to max or min, at least one, e.g. {val_f1: max, val_eodd: min}"
 _BOUND_WORDS = "'>= 0.6', '<= base' or '>= 0.97 * vanilla' (>= or <=; base: its own round 0; vanilla: the same seed's)"
 
 
@@ -68,7 +69,7 @@ class Constraint:
 def read_objectives(data: Any, path: str, faults: Faults) -> list[Objective]:
     """``{metric: max|min, ...}``; faults are added to ``faults``."""
     if not isinstance(data, Mapping) or not data:
-        faults.append(f"{path}: got {data!r}; allowed is a mapping of val_ metrics to max or min, at least one.")
+        faults.append(f"{path}: got {data!r}; allowed is {OBJECTIVES}.")
         return []
     found = []
     for metric, direction in data.items():

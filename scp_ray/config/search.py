@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from annotated_types import Ge
 
-from scp_ray.config.dimensions import Dimension, read_dimensions
-from scp_ray.config.objectives import Constraint, Objective, read_constraints, read_objectives
+from scp_ray.addresses import has_password
+from scp_ray.config.dimensions import EXAMPLE, Dimension, read_dimensions
+from scp_ray.config.objectives import OBJECTIVES, Constraint, Objective, read_constraints, read_objectives
 from scp_ray.config.parse import Faults, Reader, Rule, read_fields, unknown_key
 from scp_ray.errors import ConfigError
 
@@ -66,8 +66,8 @@ class Halving:
 class SearchConfig:
     """A checked ``search`` block."""
 
-    objectives: list[Objective]
-    space: list[Dimension]
+    objectives: Annotated[list[Objective], Rule(bool, OBJECTIVES)]
+    space: Annotated[list[Dimension], Rule(bool, f"a mapping of paths below trial, e.g. {EXAMPLE}")]
     sampler: Literal["tpe", "nsga2", "gp", "random", "qmc"] = "tpe"
     trials: Annotated[int, Ge(1)] = 60  # configurations; those that are run before count
     constraints: list[Constraint] = field(default_factory=list)
@@ -78,11 +78,6 @@ class SearchConfig:
     seed: Annotated[int, Ge(0)] = 0  # of the sampler
 
     def __post_init__(self) -> None:
-        if self.storage is not None and "$" not in self.storage and urlsplit(self.storage).password:
-            raise ConfigError(
-                "storage: a password would be written into sweep.json. Put the URL into an environment variable and "
-                "write storage: $NAME."
-            )
         if self.asha and len(self.objectives) != 1:
             raise ConfigError(
                 f"asha: got {len(self.objectives)} objectives; runs are ranked by one. Give one, such as "
@@ -103,6 +98,7 @@ class SearchConfig:
             "objectives": read_objectives,
             "constraints": read_constraints,
             "warm_start": _read_points,
+            "storage": _read_storage,
             "asha": partial(read_fields, Halving),
         }
         config = read_fields(cls, data, path, faults, readers)
@@ -150,6 +146,20 @@ class SearchConfig:
             if dimension.active(settings):
                 settings[dimension.key] = given.get(dimension.key, dimension.middle())
         return settings
+
+
+def _read_storage(data: Any, path: str, faults: Faults) -> str | None:
+    """A URL without a password; what came is not repeated, since it may hold one."""
+    if data is not None and not isinstance(data, str):
+        faults.append(f"{path}: got {type(data).__name__}; allowed is an Optuna URL or $NAME, as text.")
+    elif data is not None and has_password(data):
+        faults.append(
+            f"{path}: a password would be written into sweep.json. Put the URL into an environment variable and "
+            "write storage: $NAME."
+        )
+    else:
+        return data
+    return None
 
 
 def _read_points(data: Any, path: str, faults: Faults) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt
 
 from scp_ray.config.arms import Raw, arm_label, check_deeper, combinations, point_of, points_of, read_trial
-from scp_ray.config.identity import ResolvedTrial, resolve
+from scp_ray.config.axes import axis_name
+from scp_ray.config.identity import ResolvedTrial, named
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.search import SearchConfig
 from scp_ray.config.trial import TrialConfig
@@ -107,12 +108,10 @@ class SweepConfig:
                 faults += _never_stopped(trial, search) if search else []
             else:
                 found = combinations(trial, grid, _arms(data.get("arms", []), "arms", []), faults)
-            raws = [raw for *_, raw in found]
-            for raw in raws:
-                read_trial(raw, faults)
+            read = [(raw, read_trial(raw, faults)) for *_, raw in found]
             if faults:  # what lies deeper (tables, layers) is told along with it, for what can be read
-                for raw in raws:
-                    check_deeper(raw, faults)
+                for raw, each in read:
+                    check_deeper(raw, each, faults)
         if config is None or faults:
             raise ConfigError(list(dict.fromkeys(faults)))
         return replace(config, seeds=config.search.replicates.seeds) if config.search else config
@@ -125,6 +124,21 @@ class SweepConfig:
             raws = [raw.get("dataset") for *_, raw in combinations(self.trial, self.grid, self.arms, [])]
         found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
         return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
+
+    def check(self) -> None:
+        """Look at all that the arms name, but for the images: tables, weights, layers, and what does not go together.
+
+        Raises ConfigError with all faults of all arms.
+        """
+        faults: Faults = []
+        if self.search:
+            found = points_of(self.trial, self.search, faults)
+        else:
+            found = combinations(self.trial, self.grid, self.arms, faults)
+        for *_, raw in found:
+            check_deeper(raw, read_trial(raw, faults), faults)
+        if faults:
+            raise ConfigError(list(dict.fromkeys(faults)))
 
     def resolved_arms(self) -> list[Arm]:
         """Every arm with its trials resolved: tables read, layers found, ids made.
@@ -157,11 +171,11 @@ class SweepConfig:
     def _arm(self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults) -> Arm | None:
         before = len(faults)
         config = read_trial(raw, faults)
-        check_deeper(raw, faults)
+        check_deeper(raw, config, faults)
         if config is None or len(faults) > before:
             return None
         try:
-            return Arm(label, settings, tuple(resolve(replace(config, seed=seed)) for seed in seeds))
+            return Arm(label, settings, tuple(named(replace(config, seed=seed)) for seed in seeds))
         except ConfigError as error:
             faults += [f"trial.{fault}" for fault in error.faults]
         except ScpError as error:
@@ -194,13 +208,17 @@ def _arms(value: Any, path: str, faults: Faults) -> list[Raw]:
     if wrong := [arm["label"] for arm in value if not isinstance(arm.get("label", ""), str)]:
         faults.append(f"{path}: got the label {wrong[0]!r}; allowed is text.")
         return []
-    labels = [arm.get("label") or arm_label(arm) for arm in value]
+    arms: list[Raw] = [
+        {key if key == "label" else axis_name(str(key), f"{path}[{at}]", faults): arm[key] for key in arm}
+        for at, arm in enumerate(value)
+    ]
+    labels = [arm.get("label") or arm_label(arm) for arm in arms]
     faults += [
         f"{path}: two arms are called {label!r}; give each a label of its own."
         for label in dict.fromkeys(labels)
         if labels.count(label) > 1
     ]
-    return value
+    return arms
 
 
 def _mapping_of_lists(value: Any, path: str, faults: Faults) -> dict[str, list[Any]]:
@@ -210,7 +228,7 @@ def _mapping_of_lists(value: Any, path: str, faults: Faults) -> dict[str, list[A
     axes = {}
     for axis, values in value.items():
         if isinstance(axis, str) and isinstance(values, list) and values:
-            axes[axis] = values
+            axes[axis_name(axis, path, faults)] = values
         else:
             faults.append(f"{path}.{axis}: got {values!r}; an axis needs a list of at least one value.")
     return axes

@@ -70,7 +70,8 @@ _READERS: dict[str, Reader] = {
 _NO_RATIO = "pr_c: missing; it is the share of channels pruned per round, a number > 0 and < 1."
 
 
-def _is_select(rule: str) -> bool:
+def is_select(rule: str) -> bool:
+    """Whether it names a rule."""
     try:
         parse_select(rule)
     except ConfigError:
@@ -93,7 +94,7 @@ class TrialConfig:
     train: TrainPlan = field(default_factory=TrainPlan)
     fine_tune: TrainPlan = field(default_factory=TrainPlan)
     stop: StopRule = field(default_factory=StopRule)
-    select: Annotated[str, Rule(_is_select, "'best_val_fate', 'last' or 'round:n', e.g. 'round:3'")] = "best_val_fate"
+    select: Annotated[str, Rule(is_select, "'best_val_fate', 'last' or 'round:n', e.g. 'round:3'")] = "best_val_fate"
     mask: Literal["full", "released"] = "full"  # released: a pruned convolution keeps its bias
     seed: Annotated[int, Ge(0)] = 0
 

@@ -74,6 +74,11 @@ def read_space(space: str, *, profile: str | None = None, overrides: Sequence[st
     if not isinstance(profiles, Mapping):
         raise ConfigError(f"{path}: profiles has to be a mapping of names to overrides; got {profiles!r}.")
     if profile is not None:
+        if not profiles:
+            raise ConfigError(
+                f"{path}: got the profile {profile!r}, and this space has none. Leave --profile out, or write the "
+                "overrides under profiles: in the file."
+            )
         if profile not in profiles:
             raise UnknownNameError(f"{path}: profile", profile, profiles)
         changes = profiles[profile] or {}

@@ -57,12 +57,18 @@ class Pick:
 
     def check(self, criterion: Criterion, attribute_names: tuple[str, ...]) -> None:
         """Raises ConfigError for what cannot be picked by."""
-        self.positions(attribute_names)
+        faults = []
+        try:
+            self.positions(attribute_names)
+        except ConfigError as error:
+            faults += error.faults
         if not criterion.uses_groups and (self.rule == "significant" or self.attributes):
-            raise ConfigError(
+            faults.append(
                 f"pick: criterion {criterion.plugin_name} does not look at the groups, so neither significance nor "
                 "attributes mean anything to it. Choose snnl or gap-taylor, or pick: lowest."
             )
+        if faults:
+            raise ConfigError(faults)
 
     def positions(self, attribute_names: tuple[str, ...]) -> list[int]:
         """Where the attributes stand among those of the data. Raises ConfigError for one that is not there."""

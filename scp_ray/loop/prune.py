@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
-from scp_ray.backbones.layers import find_layer, trace_layers
+from scp_ray.backbones.layers import Layers, find_layer, trace_layers
 from scp_ray.criteria.base import Criterion, criteria
-from scp_ray.data.batches import scoring_order
 from scp_ray.errors import ConfigError, DataError
 from scp_ray.loop.evaluate import evaluate
+from scp_ray.loop.loaders import WANTED, Batches, Loader, shown
 from scp_ray.loop.rounds import PrunePlan, prune_rounds
-from scp_ray.loop.stopping import Standing, StopRule, parse_select, select_round, stop_reasons
+from scp_ray.loop.stopping import Standing, StopRule, check_select, select_round, stop_reasons
 from scp_ray.maths.fate import fate
 from scp_ray.maths.masks import load_masked_state_
-from scp_ray.parts import Batch, Evaluation, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
-
-Loader = Iterable[Any]  # of (image (N,3,H,W), label (N,), group (N,))
+from scp_ray.parts import Evaluation, Learner, PrunableLayer, Round, TrainPlan, state_to_cpu
 
 
 @dataclass(frozen=True)
@@ -68,30 +62,33 @@ def prune_for_fairness(
         select: which round's model is returned: best_val_fate, round:n or last.
         seed: of the loop's random streams.
 
-    Raises UnknownNameError for a layer or criterion that does not exist, DataError for loaders without samples.
+    Raises UnknownNameError for a layer or criterion that does not exist, ConfigError for what cannot be asked (a frozen
+    model, a round after the last), DataError for loaders that give nothing or something else, BackboneError for images
+    that the model cannot take.
     """
-    stop = stop or StopRule()
-    parse_select(select)
+    stop, fine_tune = stop or StopRule(), fine_tune or TrainPlan(epochs=5, lr=0.001)
+    check_select(select, rounds)
+    _check_trainable(model, fine_tune, rounds)
     device = next(model.parameters()).device
-    feed = partial(_batches, device=device)
-    first = next(iter(_batches(val, device=device)), None)
+    trained, judged = Batches(train, "train", device), Batches(val, "val", device)
+    first = next(iter(judged), None)
     if first is None:
-        raise DataError("val gives no batch; it has to be a DataLoader of (image, label, group).")
+        raise DataError(f"val gives no batch; wanted are batches of {WANTED}.")
     network = copy.deepcopy(model)
-    learner = Learner(network, trace_layers(network, first.image[:1]))
+    learner = Learner(network, _layers(network, first.image))
     found = find_layer(learner.layers, layer)
     chosen = criteria.get(criterion)() if isinstance(criterion, str) else criterion
     k = chosen.count(pr_c, found.channels)
     if k * rounds >= found.channels:
         raise ConfigError(f"{rounds} rounds of {k} channels would leave none of layer {found.name}'s {found.channels}.")
-    base = evaluate(learner, feed(val))
+    base = evaluate(learner, judged)
     passes = prune_rounds(
         learner,
         found,
-        score=partial(_score, chosen.seeded(seed), train, device),
-        train=lambda seed, epoch: feed(train),
-        val=_Again(val, device),
-        plan=PrunePlan(k, rounds, fine_tune or TrainPlan(epochs=5, lr=0.001), stop),
+        score=partial(_score, chosen.seeded(seed), trained),
+        train=lambda seed, epoch: trained,
+        val=judged,
+        plan=PrunePlan(k, rounds, fine_tune, stop),
         base=base,
         seed=seed,
     )
@@ -119,28 +116,23 @@ def _fate(outputs: Evaluation, base: Evaluation, stop: StopRule) -> float:
     )
 
 
-@dataclass(frozen=True)
-class _Again:
-    """A loader as batches, from the start at every iteration."""
-
-    loader: Loader
-    device: torch.device
-
-    def __iter__(self) -> Iterator[Batch]:
-        return _batches(self.loader, device=self.device)
-
-
-def _batches(loader: Loader, *, device: torch.device) -> Iterator[Batch]:
-    for image, label, group in loader:
-        group = group.long()
-        yield Batch(image, label.long(), group, group[:, None]).to(device)
+def _check_trainable(model: nn.Module, plan: TrainPlan, rounds: int) -> None:
+    parameters = list(model.parameters())
+    if not parameters:
+        raise ConfigError(f"model: {type(model).__name__} has no parameters, so there is nothing to prune.")
+    if rounds and plan.epochs and not any(parameter.requires_grad for parameter in parameters):
+        raise ConfigError(
+            f"model: no parameter of {type(model).__name__} requires a gradient, so it cannot be fine-tuned. "
+            "Call model.requires_grad_(True) before, or give fine_tune=TrainPlan(epochs=0)."
+        )
 
 
-def _score(criterion: Criterion, train: Loader, device: torch.device, learner: Learner, layer: PrunableLayer) -> Tensor:
-    loader = train
-    if isinstance(train, DataLoader) and not isinstance(train.dataset, IterableDataset):
-        count = len(train.dataset)  # type: ignore[arg-type]
-        size, last_batch = criterion.batch_size, criterion.last_batch
-        rows = scoring_order(count, size, order=criterion.order, last_batch=last_batch, scope=criterion.scope)
-        loader = DataLoader(train.dataset, size, sampler=rows.tolist(), collate_fn=train.collate_fn)
-    return criterion.score(learner, layer, _batches(loader, device=device))
+def _layers(network: nn.Module, image: Tensor) -> Layers:
+    how = ", e.g. greyscale as three channels: image.expand(-1, 3, -1, -1)" if image.shape[1] == 1 else ""
+    return trace_layers(
+        network, image[:1], came=shown(image), advice=f"Let the loaders give what the model takes{how}."
+    )
+
+
+def _score(criterion: Criterion, train: Batches, learner: Learner, layer: PrunableLayer) -> Tensor:
+    return criterion.score(learner, layer, train.for_scores(criterion))

@@ -71,12 +71,22 @@ def parse_select(rule: str) -> tuple[str, int | None]:
     raise ConfigError(f"select: got {rule!r}; allowed are 'best_val_fate', 'last' and 'round:n', e.g. 'round:3'.")
 
 
+def check_select(rule: str, rounds: int) -> None:
+    """Raises ConfigError for what is no rule, or for a round after the last of so many."""
+    number = parse_select(rule)[1]
+    if number is not None and number > rounds:
+        raise ConfigError(
+            f"select: got {rule!r} with rounds: {rounds}; allowed are 'round:0' to 'round:{rounds}'. Name one of them, "
+            "or run more rounds."
+        )
+
+
 def select_round(rule: str, fates: Sequence[float], stop_reasons: Sequence[str]) -> int:
     """The round that speaks for a trial; index 0 of both sequences is round 0.
 
     * best_val_fate: the highest validation FATE against the trial's own base; the earliest on a tie. Round 0
       has FATE 0 and wins where nothing beats it, or where FATE is undefined throughout.
-    * round:n: round n, or the last one there is.
+    * round:n: round n, or the last one there is of a trial that was stopped before it.
     * last: the last round before the stop rule first spoke; the last of all where it never did.
     """
     kind, number = parse_select(rule)

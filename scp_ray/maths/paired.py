@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import stdtrit
 
 from scp_ray.errors import ScpError
+from scp_ray.maths.codes import whole_codes
 from scp_ray.maths.gaps import GAPS
 from scp_ray.maths.metrics import METRICS, observed_metrics
 from scp_ray.maths.paired_bootstrap import redrawn_metrics
@@ -86,7 +87,7 @@ def paired_differences(
 
     Returns NaN in all numbers of a metric that is undefined for some seed. Raises ScpError for other shapes.
     """
-    y, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, group))
+    y, g = whole_codes(label, "label").ravel(), whole_codes(group, "group").ravel()
     arms = _arms(first, second, baseline_first, baseline_second, images=len(y))
     if len(y) != len(g) or (unit is not None and np.shape(unit) != y.shape):
         raise ScpError(f"label, group and unit must be equally long: {len(y)}, {len(g)}, {np.shape(unit)}.")
@@ -165,7 +166,7 @@ def gap_note(raw: str, excess: str) -> str:
 
 def _arms(*predictions: Any, images: int) -> list[Ints]:
     """Two or four arrays (S, N)."""
-    arms = [np.asarray(x).astype(np.int64, copy=False) for x in predictions if x is not None]
+    arms = [whole_codes(x, "prediction") for x in predictions if x is not None]
     shapes = [x.shape for x in arms]
     if len(arms) == 3:
         raise ScpError("FATE needs the baseline of both arms: baseline_first and baseline_second.")

@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr
 
 from scp_ray.errors import ScpError
+from scp_ray.maths.codes import whole_codes
 from scp_ray.maths.paired import half_width
 from scp_ray.maths.rates import Floats
 from scp_ray.maths.scenarios import METRICS, Point, Scenario, scenario
@@ -106,7 +107,7 @@ def detectable_difference(
     """
     design = Design(seeds, arms, accuracy, agreement, seed_sd, power, level)
     _check(design, simulations)
-    y, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, group))
+    y, g = whole_codes(label, "label").ravel(), whole_codes(group, "group").ravel()
     codes = np.arange(len(y)) if unit is None else np.unique(np.asarray(unit), return_inverse=True)[1].ravel()
     if not len(y) == len(g) == len(codes) or len(np.unique(g)) != 2:
         raise ScpError(f"label, group and unit must be equally long and hold both groups, got {np.unique(g)}.")

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scp_ray.errors import ScpError
+from scp_ray.maths.codes import whole_codes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+NAMES = ("label", "prediction", "group")
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,10 @@ class Counts:
 def group_counts(label: Any, prediction: Any, group: Any, *, num_classes: int) -> Counts:
     """Count label (N,), prediction (N,) and group (N,) of codes 0 and 1 into (2, K) tables.
 
-    Raises ScpError where lengths differ or a code is out of range: groups are codes, never positions.
+    Raises ScpError where lengths differ, or a code is no whole number or out of range: groups are codes, never
+    positions.
     """
-    y, p, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, prediction, group))
+    y, p, g = (whole_codes(x, name).ravel() for x, name in zip((label, prediction, group), NAMES, strict=True))
     if not len(y) == len(p) == len(g) or len(y) == 0:
         raise ScpError(f"label, prediction and group must be equally long and not empty: {len(y)}, {len(p)}, {len(g)}.")
     one = many_counts(y, p, g[None], num_classes=num_classes)
@@ -77,14 +80,14 @@ def many_counts(label: Any, prediction: Any, group: Any, *, num_classes: int) ->
     Args:
         label, prediction, group: (N,), or (R, N) where they differ between the tables; at least one of them is.
 
-    Raises ScpError for other shapes or a code out of range.
+    Raises ScpError for other shapes, or a code that is no whole number or out of range.
     """
-    arrays = [np.asarray(x).astype(np.int64, copy=False) for x in (label, prediction, group)]
+    arrays = [whole_codes(x, name) for x, name in zip((label, prediction, group), NAMES, strict=True)]
     tables = max(len(x) if x.ndim == 2 else 0 for x in arrays)
     samples = arrays[0].shape[-1]
     if not tables or not samples or any(x.shape not in ((samples,), (tables, samples)) for x in arrays):
         raise ScpError(f"label, prediction and group must be (N,) or (R, N): got {[x.shape for x in arrays]}.")
-    for name, codes, size in zip(("label", "prediction", "group"), arrays, (num_classes, num_classes, 2), strict=True):
+    for name, codes, size in zip(NAMES, arrays, (num_classes, num_classes, 2), strict=True):
         if codes.min() < 0 or codes.max() >= size:
             raise ScpError(f"{name} codes must lie in 0..{size - 1}, got {codes.min()}..{codes.max()}.")
     y, p, g = arrays

@@ -98,7 +98,7 @@ def fairness_report(label: Any, prediction: Any, group: Any, *, num_classes: int
     * eodd_sum_abs, eopp1_shared: corrected readings (see ``gaps``).
     * support: (2, K) samples per group and class. A group without samples makes its numbers and every gap NaN.
 
-    Raises ScpError for unequal lengths or codes out of range.
+    Raises ScpError for unequal lengths, or codes that are no whole numbers or out of range.
     """
     counts = group_counts(label, prediction, group, num_classes=num_classes)
     seen = int(max(np.max(np.asarray(label)), np.max(np.asarray(prediction)))) + 1

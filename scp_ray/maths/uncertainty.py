@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from scp_ray.errors import ScpError
+from scp_ray.maths.codes import whole_codes
 from scp_ray.maths.kinds import Kinds
 from scp_ray.maths.metrics import observed_metrics
-from scp_ray.maths.rates import Floats
+from scp_ray.maths.rates import NAMES, Floats
 from scp_ray.maths.redrawn import permuted_gaps, standard_errors
 from scp_ray.maths.units import Units
 from scp_ray.seeds import derive_seed
@@ -137,7 +138,7 @@ class _Table:
     """Checked arrays, their units, and the metrics as observed."""
 
     def __init__(self, label: Any, prediction: Any, group: Any, unit: Any, num_classes: int) -> None:
-        y, p, g = (np.asarray(x).astype(np.int64, copy=False).ravel() for x in (label, prediction, group))
+        y, p, g = (whole_codes(x, name).ravel() for x, name in zip((label, prediction, group), NAMES, strict=True))
         if not 0 < len(y) == len(p) == len(g) or (unit is not None and len(unit) != len(y)):
             lengths = [len(y), len(p), len(g)] + ([] if unit is None else [len(unit)])
             raise ScpError(f"label, prediction, group and unit must be equally long and not empty, got {lengths}.")

@@ -9,14 +9,13 @@ from itertools import groupby
 from operator import itemgetter
 from urllib.parse import quote, unquote
 
-HIDDEN = "***"
+from scp_ray.addresses import HIDDEN, SHORTEST, secrets_of
+
 _ADDRESSES = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 _CREDENTIALS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 # up to the last @ before a blank or a quotation mark: a password may hold an @ or a / of its own
 # (of SQLite all is a path)
 _USER = re.compile(r"(?<=://)(?<!sqlite://)[^\s'\"]*@")
-_SECRET_NAME = re.compile(r"passw|pwd|token|secret|key|credential|signature|(^|[^a-z])sig", re.IGNORECASE)
-_SHORTEST = 4  # replacing shorter ones wherever they occur would spell them out
 
 
 def redacted(text: str) -> str:
@@ -40,22 +39,10 @@ def shown(error: BaseException) -> str:
 def _known() -> Iterator[str]:
     secrets = [os.environ.get(name, "") for name in _CREDENTIALS]
     for address in (os.environ.get(name, "") for name in _ADDRESSES):
-        secrets += _secrets_of(address)
+        secrets += secrets_of(address)
     for secret in secrets:
         plain = unquote(secret)
         for form in (secret, plain, quote(plain), quote(plain, safe="")):
             for written in (form, repr(form)[1:-1]):  # an error may show it as Python would
-                if len(written) >= _SHORTEST:
+                if len(written) >= SHORTEST:
                     yield written
-
-
-def _secrets_of(address: str) -> list[str]:
-    """Its password (a user without one is a token), and of the query what has a name that says so, or none."""
-    scheme, _, beyond = address.partition("://")
-    user, query = beyond.rpartition("@")[0], beyond.partition("?")[2]
-    parts = [part.partition("=") for part in re.split("[&#]", query)]
-    values = [value if equals else name for name, equals, value in parts if not equals or _SECRET_NAME.search(name)]
-    if scheme == "sqlite":
-        return values
-    name, colon, password = user.partition(":")
-    return [user, password if colon else name, *values]

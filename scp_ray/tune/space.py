@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from scp_ray.config import Arm, ResolvedTrial, TrialConfig
-from scp_ray.config.identity import outline, scores_id
+from scp_ray.config.checks import outline
+from scp_ray.config.identity import scores_id
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.records import rows_done
 

@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from scp_ray.addresses import without_secrets
 from scp_ray.config import SweepConfig
 from scp_ray.config.search import SearchConfig
 from scp_ray.errors import ConfigError, LedgerError, ScpError
@@ -181,8 +182,8 @@ def open_study(config: SweepConfig, ledger: Ledger, *, make: bool) -> Study | No
         raise
     except Exception as error:  # of a file, a database, a driver that is missing: which, depends on the URL
         raise LedgerError(
-            f"cannot use {search.storage or live} as the search's storage: {error}. Name another one "
-            "(search.storage), or choose another --out."
+            f"cannot use {search.storage or live} as the search's storage: {without_secrets(str(error), url or '')}. "
+            "Name another one (search.storage), or choose another --out."
         ) from error
 
     def keep() -> None:
