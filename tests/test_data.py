@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scp_ray.data.base import datasets, table_digest
+from scp_ray.data.base import datasets, table_digest, units_digest
 from scp_ray.data.fitzpatrick17k import Fitzpatrick17k
 from scp_ray.data.isic2019 import ISIC2019
 from scp_ray.errors import ConfigError, DataError
@@ -478,6 +478,12 @@ def test_table_digest_by_hand() -> None:
     )
     expected = hashlib.sha256(b"a\x1f3\x1f0\x1ftrain\x1eb\x1f12\x1f1\x1ftest\x1e").hexdigest()
     assert table_digest(table, ("sex",)) == expected
+
+
+def test_units_digest_by_hand() -> None:
+    table = pd.DataFrame({"id": ["a", "b", "c"], "unit": ["L", "L", "c"]})
+    assert units_digest(table) == hashlib.sha256(b"L\x1eL\x1ec").hexdigest()
+    assert units_digest(table.assign(unit=table["id"])) == ""
 
 
 def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:

@@ -126,14 +126,17 @@ def test_a_node_with_other_data_is_refused(bench: Bench) -> None:
     assert bench.trial() == 0
     ledger = Ledger(bench.out / "faulty")
     (key,) = ledger.definition()["data"]
-    ledger.check_data(key, bench.record["sources"])
+    sources, units = bench.record["sources"], bench.record["units"]
+    ledger.check_data(key, sources, units)
     with pytest.raises(DataError, match=r"the images on .* are not those that the sweep was planned with"):
-        ledger.check_data(key, "0" * 64)
+        ledger.check_data(key, "0" * 64, units)
+    with pytest.raises(DataError, match=r"the units \(lesions, patients\) on .* are not those that the sweep was"):
+        ledger.check_data(key, sources, "")
     with pytest.raises(
         DataError,
         match=r"the tables on .*, or the images that can be used there, are not those that the sweep was planned with",
     ):
-        ledger.check_data("0" * 16, bench.record["sources"])
+        ledger.check_data("0" * 16, sources, units)
 
 
 def test_a_dry_run_looks_but_decodes_nothing(bench: Bench, store: Path) -> None:
@@ -176,6 +179,29 @@ def test_a_corrected_table_is_refused_and_takes_another_name(bench: Bench, capsy
     assert bench.record == before
     command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "name=corrected"]
     subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
+
+
+@pytest.mark.parametrize("how", ["a corrected table", "another column"])
+def test_other_units_of_one_table_are_refused(how: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ids and images are the same, but all evidence would be of other lesions than what the sweep's record says."""
+    path, changed = bench.root / "metadata.csv", []
+    corrected = path.read_text().replace("ISIC_13,,", "ISIC_13,L10,")  # both are of validation
+    if how == "another column":
+        path.write_text(corrected)
+        columns = "name: csv, file: image, label: low, group: gender, split: split, images: images, suffix: .jpg"
+        bench.space.write_text(bench.space.read_text().replace("name: isic2019", columns))
+        changed = ["--set", "trial.dataset.unit=lesion_id"]
+    assert bench.trial() == 0
+    before = bench.record
+    path.write_text(corrected)
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.rounds=2", *changed) == 2
+    assert "(lesions, patients, duplicates) are not those that this sweep already has" in capsys.readouterr().err
+    assert bench.record == before
+    command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "name=other", *changed]
+    subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
+    tables = [pd.read_parquet(next((bench.out / name / "evidence").iterdir())) for name in ("faulty", "other")]
+    assert [int(table["units"].iloc[0]) for table in tables] == [23, 22]
 
 
 @pytest.mark.ray

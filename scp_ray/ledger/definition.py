@@ -108,18 +108,25 @@ def version_notes(previous: dict[str, Any] | None) -> list[str]:
 
 
 def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
-    """Each data set's health and the digest of its images, by ``data_key``.
+    """Each data set's health and the digests of its images and units, by ``data_key``.
 
     Raises DataError where the numbers of two arms, or of now and an earlier run, would not compare: the same request
-    has met another table, other images, or other ones that can be used.
+    has met another table, other images, or other ones that can be used; or the same table, other units, from which
+    all evidence follows.
     """
     records = dict((previous or {}).get("data", {}))
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
         key, health = data_key(data_set.identity()), data_set.health()
-        record = {"asked": _asked(data_set), "sources": data_set.sources(), "notes": health.notes()}
+        record = {"asked": _asked(data_set), "sources": data_set.sources(), "units": data_set.units()}
         for other, before in records.items():
             other_images = other == key and before["sources"] != record["sources"]
             other_rows = other != key and before["asked"] == record["asked"]
+            if other == key and before.get("units", record["units"]) != record["units"]:
+                raise DataError(
+                    f"the units of {data_set.plugin_name} (lesions, patients, duplicates) are not those that this "
+                    "sweep already has evidence by. Bring back the earlier table or option, or choose another name or "
+                    "--out: evidence by other units is a sweep of its own."
+                )
             if other_images or other_rows:
                 what = "images" if other_images else "tables or images"
                 raise DataError(
@@ -127,7 +134,7 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
                     "options: some have changed, or can no longer be used. Put the earlier ones back, or choose "
                     "another name or --out: arms on other data are a sweep of their own."
                 )
-        records[key] = record | {"health": health.as_dict()}
+        records[key] = record | {"notes": health.notes(), "health": health.as_dict()}
     return records
 
 
