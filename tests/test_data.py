@@ -501,6 +501,17 @@ def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
     assert identities[0] != identities[1]
 
 
+def test_classes_that_no_row_has_count_where_the_table_does_not_tell(tmp_path: Path) -> None:
+    """Of acne, eczema and psoriasis all have rows; vitiligo would be a fourth output, and has none."""
+    known = ("a,1,psoriasis,train", "b,4,acne,val", "c,6,eczema,test")
+    plain, more = (
+        Fitzpatrick17k(str(folder(tmp_path / name, FITZPATRICK_HEADER, rows)), unknown_group="drop").identity()
+        for name, rows in (("plain", known), ("more", (*known, "d,-1,vitiligo,train")))
+    )
+    assert set(plain) == {"table", "image_size", "decode"}
+    assert more == plain | {"classes": 4}
+
+
 def test_isic_by_both(shared: Path) -> None:
     """The first is the group; a row of the other order is the same picture with its columns swapped."""
     root = str(shared / "data" / "isic2019_mini")

@@ -181,6 +181,33 @@ def test_a_corrected_table_is_refused_and_takes_another_name(bench: Bench, capsy
     subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
 
 
+def test_a_class_that_no_row_in_use_has_is_none(bench: Bench) -> None:
+    """Beside three classes, a row of a fourth that is dropped: it is the same trial, of the same network."""
+    columns = "name: csv, file: image, label: low, group: gender, split: split, images: images, suffix: .jpg"
+    bench.space.write_text(bench.space.read_text().replace("name: isic2019", columns))
+    assert bench.trial() == 0
+    with (bench.root / "metadata.csv").open("a") as file:
+        file.write("ISIC_99,,9,,train\n")
+    command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "trial.rounds=2"]
+    subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
+    (path,) = (bench.out / "faulty" / "rounds").iterdir()
+    assert pd.read_parquet(path)["num_classes"].tolist() == [3, 3, 3]
+    assert bench.record["health"]["listed"] == ROWS + 1
+
+
+def test_another_number_of_classes_is_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a class had no row that is used: its networks had an output more under the same ids."""
+    assert bench.trial() == 0
+    path = bench.out / "faulty" / "sweep.json"
+    content = json.loads(path.read_text())
+    (record,) = content["data"].values()
+    record["health"]["classes"]["train"]["NEW"] = 0
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.rounds=2") == 2
+    assert "tables or images of isic2019 are not those" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("how", ["a corrected table", "another column"])
 def test_other_units_of_one_table_are_refused(how: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     """Ids and images are the same, but all evidence would be of other lesions than what the sweep's record says."""

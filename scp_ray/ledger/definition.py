@@ -111,8 +111,8 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
     """Each data set's health and the digests of its images and units, by ``data_key``.
 
     Raises DataError where the numbers of two arms, or of now and an earlier run, would not compare: the same request
-    has met another table, other images, or other ones that can be used; or the same table, other units, from which
-    all evidence follows.
+    has met another table, other images, or other ones that can be used; or the same table, another number of classes
+    or other units, from which all evidence follows.
     """
     records = dict((previous or {}).get("data", {}))
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
@@ -120,7 +120,9 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
         record = {"asked": _asked(data_set), "sources": data_set.sources(), "units": data_set.units()}
         for other, before in records.items():
             other_images = other == key and before["sources"] != record["sources"]
-            other_rows = other != key and before["asked"] == record["asked"]
+            # rows that are not used may have classes of their own: nothing else tells of them
+            other_classes = other == key and len(before["health"]["classes"]["train"]) != len(health.classes["train"])
+            other_rows = other_classes or (other != key and before["asked"] == record["asked"])
             if other == key and before.get("units", record["units"]) != record["units"]:
                 raise DataError(
                     f"the units of {data_set.plugin_name} (lesions, patients, duplicates) are not those that this "
