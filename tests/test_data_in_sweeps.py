@@ -114,7 +114,7 @@ def test_images_that_changed_since_the_sweep_began_are_refused(
 
 def test_tables_of_another_split_are_another_data_set(bench: Bench) -> None:
     assert bench.trial() == 0
-    assert bench.trial("--set", "trial.dataset.splits=leak_free", "--set", "name=faulty") == 0
+    assert bench.trial("--set", "grid={dataset.splits: [leak_free]}") == 0
     records = json.loads((bench.out / "faulty" / "sweep.json").read_text())["data"].values()
     leaks = [record["health"]["leakage"] for record in records]
     assert leaks[0]["val-test"] == 1
@@ -174,7 +174,7 @@ def test_a_corrected_table_is_refused_and_takes_another_name(bench: Bench, capsy
     table.loc[place, "gender"] = {"0": "1", "1": "0"}[table.loc[place, "gender"]]
     table.to_csv(path, index=False)
     capsys.readouterr()
-    assert bench.trial("--set", "trial.pr_c=0.5") == 2
+    assert bench.trial("--set", "grid={pr_c: [0.5]}") == 2
     assert "tables or images of isic2019 are not those" in capsys.readouterr().err
     assert bench.record == before
     command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "name=corrected"]

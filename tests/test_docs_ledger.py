@@ -33,7 +33,12 @@ trial:
 seeds: [0]
 resources: {cpus_per_trial: 1, device: cpu}
 """
-ARMS = ("method=hsic", "method={name: me, pooled: 8}", "method={name: fairprune, samples: 16}", "pick=significant")
+ARMS = (
+    "method: [hsic]",
+    "method: [{name: me, pooled: 8}]",
+    "method: [{name: fairprune, samples: 16}]",
+    "pick: [significant]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> scp_ray.ledger.load.Sweep
     folder = tmp_path_factory.mktemp("written")
     (folder / "space.yaml").write_text(SPACE)
     for arm in ARMS:
-        done = ask("trial", folder / "space.yaml", "--out", folder, "--set", f"trial.{arm}")
+        done = ask("trial", folder / "space.yaml", "--out", folder, "--set", f"grid={{{arm}}}")
         assert done.code == 0, done.err
     assert ask("report", folder / "written").code == 0
     return scp_ray.load_sweep(folder / "written")

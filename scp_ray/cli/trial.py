@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.allocator import keep_freed_memory
     from scp_ray.devices import choose_device
     from scp_ray.ledger import Ledger
+    from scp_ray.ledger.changes import refuse_other_settings
     from scp_ray.ledger.definition import define, version_notes
     from scp_ray.ledger.files import write_json
     from scp_ray.ledger.lease import lease_on
@@ -44,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     with lease_on(Ledger(root).driver) as lease:
         ledger = Ledger(root, token=lease.token)
         previous = ledger.definition() if ledger.definition_path.exists() else None
+        refuse_other_settings([arm], previous, ledger.rounds)
         for note in version_notes(previous):
             print(f"warning: {note}", file=sys.stderr)
         write_json(ledger.definition_path, define(config, [arm], previous))

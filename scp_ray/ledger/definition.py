@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scp_ray.data.base import DataSet
 from scp_ray.errors import DataError, LedgerError
+from scp_ray.ledger.changes import config_of, kept_trials
 from scp_ray.ledger.files import read_json
 from scp_ray.places import AnyPath
 from scp_ray.registry import spec_of
@@ -33,9 +34,8 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
     entries = {entry["label"]: entry for entry in (previous or {}).get("arms", [])}
     identity = functools.cache(lambda data_set: data_set.identity())  # reads the tables: once, not once an arm
     for arm in arms:
-        entry = _arm_entry(arm, identity(arm.trials[0].config.dataset))
         before = entries.get(arm.label)
-        entries[arm.label] = _joined(before, entry)
+        entries[arm.label] = _arm_entry(arm, identity(arm.trials[0].config.dataset), before)
         if before and "search" in before:
             entries[arm.label]["search"] = before["search"]
     asked = {arm.label: {trial.trial_id for trial in arm.trials} for arm in arms}
@@ -66,9 +66,8 @@ def with_arm(definition: dict[str, Any], arm: Arm, standing: Mapping[str, Any]) 
     ``standing`` is what the search says of it: ``number`` and ``state`` (Optuna's), and ``reason`` where it failed.
     """
     data = _arm_data(definition, arm)
-    entry = _arm_entry(arm, data) | {"search": dict(standing)}
     arms = {each["label"]: each for each in definition["arms"]}
-    arms[arm.label] = entry | {"trials": _joined(arms.get(arm.label), entry)["trials"]}
+    arms[arm.label] = _arm_entry(arm, data, arms.get(arm.label)) | {"search": dict(standing)}
     return definition | {"updated": time.time(), "arms": list(arms.values())}
 
 
@@ -151,39 +150,24 @@ def data_key(identity: Mapping[str, Any]) -> str:
     return str(identity["table"])[:16]
 
 
-def _arm_entry(arm: Arm, data: dict[str, Any]) -> dict[str, Any]:
-    config = json.loads(json.dumps(arm.trials[0].config.as_dict()))  # as it is read back: lists, no tuples
-    del config["seed"]
+def _arm_entry(arm: Arm, data: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """An arm with its trials; seeds that an earlier definition of it had stay."""
+    kept = kept_trials(before, arm)
+    trials = {trial["seed"]: trial for trial in kept}
+    for trial in arm.trials:
+        trials[trial.config.seed] = {
+            "seed": trial.config.seed,
+            "trial_id": trial.trial_id,
+            "base_id": trial.base_id,
+            "vanilla_id": trial.vanilla_id,
+        }
     return {
         "label": arm.label,
         "settings": arm.settings,
-        "config": config,
+        "config": config_of(arm),
         "data": data,
-        "trials": [
-            {
-                "seed": trial.config.seed,
-                "trial_id": trial.trial_id,
-                "base_id": trial.base_id,
-                "vanilla_id": trial.vanilla_id,
-            }
-            for trial in arm.trials
-        ],
+        "trials": [trials[seed] for seed in (sorted(trials) if kept else trials)],
     }
-
-
-def _joined(before: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
-    """Seeds that an earlier definition of the same arm had stay; those of an arm that has changed do not."""
-    if before is None or _what_counts(before["config"]) != _what_counts(entry["config"]):
-        return entry
-    trials = {trial["seed"]: trial for trial in (*before["trials"], *entry["trials"])}
-    return entry | {"trials": [trials[seed] for seed in sorted(trials)]}
-
-
-def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
-    """An arm's configuration without what makes no other trial of it."""
-    left_out = {"rounds", "select", "dataset"} | (set() if config["stop"]["enforce"] else {"stop"})
-    dataset = {key: value for key, value in config["dataset"].items() if key != "root"}
-    return {key: value for key, value in config.items() if key not in left_out} | {"dataset": dataset}
 
 
 def _versions() -> dict[str, str]:
