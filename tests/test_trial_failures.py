@@ -61,3 +61,27 @@ def test_what_succeeds_later_has_failed_no_more(space: Path, tmp_path: Path) -> 
     assert ask(*command).code == 0
     assert [*(root / "failures").iterdir()] == []
     assert ask("status", tmp_path).code == 0
+
+
+def test_a_base_model_of_a_base_model_is_counted_and_its_failure_shown(space: Path, tmp_path: Path) -> None:
+    """ME-FairPrune prunes ME's model, and is measured against vanilla's: three base models, of which one failed."""
+    fast = "grid={pr_c: [0.1], method: [[{name: me, pooled: 8}, {name: fairprune, samples: 16}]]}"
+    changes = (fast, "trial.train.lr=1e30", "trial.dataset.image_size=64")
+    sets = [word for change in changes for word in ("--set", change)]
+    assert ask("trial", space, "--out", tmp_path, *sets).code == 1
+    root = tmp_path / "miniature"
+    (entry,) = json.loads((root / "sweep.json").read_text())["arms"][0]["trials"]
+    (me,) = entry["needs"]
+    assert len({me, entry["base_id"], entry["vanilla_id"], entry["trial_id"]}) == 4
+    for path in (root / "failures").iterdir():
+        path.unlink()
+    note = {"label": "base me, seed=0", "kind": "DivergedError", "reason": "the loss of ME became nan", "traceback": ""}
+    (root / "failures" / f"{me}.json").write_text(json.dumps({"id": me, "rerun": "scp-ray sweep again", **note}))
+    told = ask("status", tmp_path)
+    assert told.code == 1
+    assert "base models: 0 of 3" in told.out
+    assert "trials: 1 failed" in told.out
+    assert "failed: base me, seed=0: the loss of ME became nan\n  try again: scp-ray sweep again" in told.out
+    assert ask("report", tmp_path).code == 0
+    page = (root / "report" / "index.html").read_text()
+    assert "the loss of ME became nan" in page and "scp-ray sweep again" in page

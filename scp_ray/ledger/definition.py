@@ -161,6 +161,8 @@ def _arm_entry(arm: Arm, data: dict[str, Any], before: dict[str, Any] | None) ->
             "base_id": trial.base_id,
             "vanilla_id": trial.vanilla_id,
         }
+        if needs := [base for base in trial.bases() if base not in (trial.base_id, trial.vanilla_id)]:
+            trials[trial.config.seed]["needs"] = needs
     return {
         "label": arm.label,
         "settings": arm.settings,
