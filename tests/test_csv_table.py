@@ -116,6 +116,23 @@ def test_unknown_cells_are_dropped_by_default(tmp_path: Path) -> None:
     assert data_set.health(tables_only=True).dropped == {"unknown group": ["e.png", "f.png"]}
 
 
+def test_classes_are_those_of_the_rows_that_are_used(tmp_path: Path) -> None:
+    """Labels that only dropped rows have are none, whyever they were dropped; the others' codes have no hole."""
+    pictures(tmp_path, "a.png", "b.png", "c.png", "d.png", "e.png", "g.png")
+    (tmp_path / "g.png").write_text("no picture")
+    pictures(tmp_path / "plain", "a.png", "b.png", "c.png", "d.png")
+    rows = (*ROWS, "e.png,boil,,train,", "f.png,corn,dark,train,", "g.png,zoster,dark,test,")
+    data_set = CSVTable(root=table(tmp_path, HEADER, *rows), **NAMED)
+    assert data_set.class_names == ("acne", "mole", "wart")
+    coded = dict(zip(data_set.table()["id"], data_set.table()["label"], strict=True))
+    assert coded == {"a.png": 2, "d.png": 1, "b.png": 0, "c.png": 2}
+    assert [*data_set.health().classes["train"]] == ["acne", "mole", "wart"]
+    assert data_set.identity() == CSVTable(root=table(tmp_path / "plain", HEADER, *ROWS), **NAMED).identity()
+    # by the table alone images are not looked at, so corn and zoster are used, too
+    told = data_set.health(tables_only=True).classes["train"]
+    assert told == {"acne": 0, "corn": 1, "mole": 1, "wart": 1, "zoster": 0}
+
+
 def test_dealt_splits_need_no_column(tmp_path: Path) -> None:
     lines = [f"{number:03d},{'xy'[number % 2]},{'dl'[number % 4 // 2]},nonsense" for number in range(200)]
     root = table(tmp_path, "picture,finding,tone,part", *lines)

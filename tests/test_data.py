@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from scp_ray.data.base import datasets, table_digest
+from scp_ray.data.base import datasets, table_digest, units_digest
 from scp_ray.data.fitzpatrick17k import Fitzpatrick17k
 from scp_ray.data.isic2019 import ISIC2019
 from scp_ray.errors import ConfigError, DataError
@@ -480,6 +480,12 @@ def test_table_digest_by_hand() -> None:
     assert table_digest(table, ("sex",)) == expected
 
 
+def test_units_digest_by_hand() -> None:
+    table = pd.DataFrame({"id": ["a", "b", "c"], "unit": ["L", "L", "c"]})
+    assert units_digest(table) == hashlib.sha256(b"L\x1eL\x1ec").hexdigest()
+    assert units_digest(table.assign(unit=table["id"])) == ""
+
+
 def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
     first = ISIC2019(str(folder(tmp_path / "one", ISIC_HEADER, ISIC_ROWS))).identity()
     assert ISIC2019(str(folder(tmp_path / "two", ISIC_HEADER, ISIC_ROWS))).identity() == first
@@ -493,6 +499,17 @@ def test_identity_knows_no_paths_but_every_value(tmp_path: Path) -> None:
         for name, rows in {"four": moved, "five": same}.items()
     ]
     assert identities[0] != identities[1]
+
+
+def test_classes_that_no_row_has_count_where_the_table_does_not_tell(tmp_path: Path) -> None:
+    """Of acne, eczema and psoriasis all have rows; vitiligo would be a fourth output, and has none."""
+    known = ("a,1,psoriasis,train", "b,4,acne,val", "c,6,eczema,test")
+    plain, more = (
+        Fitzpatrick17k(str(folder(tmp_path / name, FITZPATRICK_HEADER, rows)), unknown_group="drop").identity()
+        for name, rows in (("plain", known), ("more", (*known, "d,-1,vitiligo,train")))
+    )
+    assert set(plain) == {"table", "image_size", "decode"}
+    assert more == plain | {"classes": 4}
 
 
 def test_isic_by_both(shared: Path) -> None:

@@ -114,7 +114,7 @@ def test_images_that_changed_since_the_sweep_began_are_refused(
 
 def test_tables_of_another_split_are_another_data_set(bench: Bench) -> None:
     assert bench.trial() == 0
-    assert bench.trial("--set", "trial.dataset.splits=leak_free", "--set", "name=faulty") == 0
+    assert bench.trial("--set", "grid={dataset.splits: [leak_free]}") == 0
     records = json.loads((bench.out / "faulty" / "sweep.json").read_text())["data"].values()
     leaks = [record["health"]["leakage"] for record in records]
     assert leaks[0]["val-test"] == 1
@@ -126,14 +126,17 @@ def test_a_node_with_other_data_is_refused(bench: Bench) -> None:
     assert bench.trial() == 0
     ledger = Ledger(bench.out / "faulty")
     (key,) = ledger.definition()["data"]
-    ledger.check_data(key, bench.record["sources"])
+    sources, units = bench.record["sources"], bench.record["units"]
+    ledger.check_data(key, sources, units)
     with pytest.raises(DataError, match=r"the images on .* are not those that the sweep was planned with"):
-        ledger.check_data(key, "0" * 64)
+        ledger.check_data(key, "0" * 64, units)
+    with pytest.raises(DataError, match=r"the units \(lesions, patients\) on .* are not those that the sweep was"):
+        ledger.check_data(key, sources, "")
     with pytest.raises(
         DataError,
         match=r"the tables on .*, or the images that can be used there, are not those that the sweep was planned with",
     ):
-        ledger.check_data("0" * 16, bench.record["sources"])
+        ledger.check_data("0" * 16, sources, units)
 
 
 def test_a_dry_run_looks_but_decodes_nothing(bench: Bench, store: Path) -> None:
@@ -171,11 +174,61 @@ def test_a_corrected_table_is_refused_and_takes_another_name(bench: Bench, capsy
     table.loc[place, "gender"] = {"0": "1", "1": "0"}[table.loc[place, "gender"]]
     table.to_csv(path, index=False)
     capsys.readouterr()
-    assert bench.trial("--set", "trial.pr_c=0.5") == 2
+    assert bench.trial("--set", "grid={pr_c: [0.5]}") == 2
     assert "tables or images of isic2019 are not those" in capsys.readouterr().err
     assert bench.record == before
     command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "name=corrected"]
     subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
+
+
+def test_a_class_that_no_row_in_use_has_is_none(bench: Bench) -> None:
+    """Beside three classes, a row of a fourth that is dropped: it is the same trial, of the same network."""
+    columns = "name: csv, file: image, label: low, group: gender, split: split, images: images, suffix: .jpg"
+    bench.space.write_text(bench.space.read_text().replace("name: isic2019", columns))
+    assert bench.trial() == 0
+    with (bench.root / "metadata.csv").open("a") as file:
+        file.write("ISIC_99,,9,,train\n")
+    command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "trial.rounds=2"]
+    subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
+    (path,) = (bench.out / "faulty" / "rounds").iterdir()
+    assert pd.read_parquet(path)["num_classes"].tolist() == [3, 3, 3]
+    assert bench.record["health"]["listed"] == ROWS + 1
+
+
+def test_another_number_of_classes_is_refused(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a class had no row that is used: its networks had an output more under the same ids."""
+    assert bench.trial() == 0
+    path = bench.out / "faulty" / "sweep.json"
+    content = json.loads(path.read_text())
+    (record,) = content["data"].values()
+    record["health"]["classes"]["train"]["NEW"] = 0
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.rounds=2") == 2
+    assert "tables or images of isic2019 are not those" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["a corrected table", "another column"])
+def test_other_units_of_one_table_are_refused(how: str, bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ids and images are the same, but all evidence would be of other lesions than what the sweep's record says."""
+    path, changed = bench.root / "metadata.csv", []
+    corrected = path.read_text().replace("ISIC_13,,", "ISIC_13,L10,")  # both are of validation
+    if how == "another column":
+        path.write_text(corrected)
+        columns = "name: csv, file: image, label: low, group: gender, split: split, images: images, suffix: .jpg"
+        bench.space.write_text(bench.space.read_text().replace("name: isic2019", columns))
+        changed = ["--set", "trial.dataset.unit=lesion_id"]
+    assert bench.trial() == 0
+    before = bench.record
+    path.write_text(corrected)
+    capsys.readouterr()
+    assert bench.trial("--set", "trial.rounds=2", *changed) == 2
+    assert "(lesions, patients, duplicates) are not those that this sweep already has" in capsys.readouterr().err
+    assert bench.record == before
+    command = ["trial", str(bench.space), "--out", str(bench.out), "--set", "name=other", *changed]
+    subprocess.run([sys.executable, "-m", "scp_ray.cli.main", *command], check=True)  # a process keeps what it has read
+    tables = [pd.read_parquet(next((bench.out / name / "evidence").iterdir())) for name in ("faulty", "other")]
+    assert [int(table["units"].iloc[0]) for table in tables] == [23, 22]
 
 
 @pytest.mark.ray

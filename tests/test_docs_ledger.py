@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,7 +16,7 @@ import scp_ray
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.lease import lease_on
 from scp_ray.maths.gaps import GAPS
-from scp_ray.tune.trainable import failure_of
+from scp_ray.tune.space import failure_of
 
 PAGE = (DOCS / "ledger.md").read_text(encoding="utf-8")
 SPACE = """\
@@ -33,7 +32,12 @@ trial:
 seeds: [0]
 resources: {cpus_per_trial: 1, device: cpu}
 """
-ARMS = ("method=hsic", "method={name: me, pooled: 8}", "method={name: fairprune, samples: 16}", "pick=significant")
+ARMS = (
+    "method: [hsic]",
+    "method: [{name: me, pooled: 8}]",
+    "method: [{name: fairprune, samples: 16}]",
+    "pick: [significant]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> scp_ray.ledger.load.Sweep
     folder = tmp_path_factory.mktemp("written")
     (folder / "space.yaml").write_text(SPACE)
     for arm in ARMS:
-        done = ask("trial", folder / "space.yaml", "--out", folder, "--set", f"trial.{arm}")
+        done = ask("trial", folder / "space.yaml", "--out", folder, "--set", f"grid={{{arm}}}")
         assert done.code == 0, done.err
     assert ask("report", folder / "written").code == 0
     return scp_ray.load_sweep(folder / "written")
@@ -134,9 +138,7 @@ def test_sweep_json_has_its_lines(sweep: Any) -> None:
 def test_failures_and_the_driver_have_their_lines(tmp_path: Path) -> None:
     """As the driver writes them: of an error, with the command that tries it again."""
     ledger = Ledger(tmp_path)
-    failure = failure_of(SimpleNamespace(label="a, seed=0"), ValueError("no")) | {
-        "rerun": "scp-ray sweep a --retry-failed"
-    }
+    failure = failure_of("a, seed=0", ValueError("no")) | {"rerun": "scp-ray sweep a --retry-failed"}
     ledger.record_failure("0123456789abcdef", failure)
     written = json.loads((tmp_path / "failures" / "0123456789abcdef.json").read_text())
     assert kinds(written) == described("failures")

@@ -11,10 +11,12 @@ import pytest
 
 from scp_ray.backbones.tiny import Tiny
 from scp_ray.config import SweepConfig, TrialConfig, resolve
+from scp_ray.config.identity import scores_id
 from scp_ray.criteria.none import NoPruning
 from scp_ray.criteria.snnl import SNNL
 from scp_ray.data.base import DataSet
 from scp_ray.ledger.definition import define
+from scp_ray.loop.picking import Pick
 from scp_ray.loop.stopping import StopRule
 from scp_ray.methods.adv_conf import AdvConf
 from scp_ray.methods.adv_ref import AdvRef
@@ -42,6 +44,7 @@ class Listed(DataSet):
     labels: tuple[int, ...] = (0, 1, 1, 0)
     sexes: tuple[int, ...] = (1, 0, 1, 0)
     splits: tuple[str, ...] = ("train", "train", "val", "test")
+    lesions: tuple[str, ...] = ("ISIC_0", "ISIC_1", "ISIC_2", "ISIC_3")
 
     class_names = ("mel", "nv")
     attribute_names = ("sex",)
@@ -50,7 +53,7 @@ class Listed(DataSet):
 
     def table(self) -> pd.DataFrame:
         names = ["ISIC_0", "ISIC_1", "ISIC_2", "ISIC_3"]
-        columns = {"id": names, "unit": names, "label": self.labels, "split": self.splits, "sex": self.sexes}
+        columns = {"id": names, "unit": self.lesions, "label": self.labels, "split": self.splits, "sex": self.sexes}
         return pd.DataFrame(columns | {"path": [f"{self.root}/{name}.jpg" for name in names]})
 
 
@@ -228,6 +231,22 @@ def test_the_control_without_pruning_ignores_layer_and_pr_c():
     others = [replace(control, **change) for change in ({"pr_c": 0.3}, {"pr_c": None}, {"layer": 2})]
     assert {resolve(config).trial_id for config in [control, *others]} == {resolve(control).trial_id}
     assert resolve(control).trial_id != TRIAL_ID
+
+
+def test_units_decide_what_is_significant_and_nothing_else():
+    """Where each image is its own, ids are what they were before units counted."""
+    lesions = Listed(lesions=("L1", "L1", "ISIC_2", "ISIC_3"))
+    assert resolve(replace(SPELLED_OUT, dataset=lesions)).trial_id == TRIAL_ID
+    significant = [replace(SPELLED_OUT, pick=Pick("significant"), dataset=data_set) for data_set in (Listed(), lesions)]
+    alone, together = (resolve(config) for config in significant)
+    assert (alone.base_id, together.base_id) == (BASE_ID, BASE_ID)
+    text = '"pick":{"null":"within_class","permutations":100,"q":0.05,"rule":"significant"UNITS},'
+    units = f',"units":"{sha256(chr(0x1E).join(lesions.lesions))}"'
+    for resolved, added in ((alone, ""), (together, units)):
+        json_text = TRIAL_JSON.replace('"seed":3', text.replace("UNITS", added) + '"seed":3')
+        assert resolved.trial_id == sha256(json_text)[:16]
+    scores = [scores_id(config, alone.layer) for config in significant]
+    assert scores[0] != scores[1]
 
 
 def test_weights_count_by_their_content_not_by_their_path(tmp_path):

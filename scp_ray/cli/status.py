@@ -23,12 +23,8 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger.lease import living_driver
 
     sweep = load_sweep(options.dir)
-    trials, failures = sweep.trials, sweep.ledger.failures()
-    asked = {entry[key] for arm in sweep.definition["arms"] for entry in arm["trials"]
-             for key in ("trial_id", "base_id", "vanilla_id")}  # fmt: skip
-    failures = {key: failure for key, failure in failures.items() if key in asked}
+    trials, failures, needed = sweep.trials, sweep.failures(), sweep.base_ids
     driver = living_driver(sweep.ledger.driver)
-    needed = set(trials["base_id"]) | set(trials["vanilla_id"])
     summary: dict[str, Any] = {
         "sweep": str(sweep.ledger.root),
         "driver": driver and {"host": driver["host"], "pid": driver["pid"]},

@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
     from scp_ray.cli.searching import dry_run, search
     from scp_ray.ledger import Ledger
+    from scp_ray.ledger.changes import refuse_other_settings
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.tune.space import plan_jobs
@@ -61,6 +62,8 @@ def run(options: argparse.Namespace) -> int:
     ledger = Ledger(sweep_folder(options.out, config.name))  # before hours of decoding: it may name no place
     prepare_data(config, decode=not options.dry_run)
     arms = config.resolved_arms()
+    previous = ledger.definition() if ledger.definition_path.exists() else None
+    refuse_other_settings(arms, previous, ledger.rounds, searching=config.search is not None)
     if options.dry_run and config.search:
         return dry_run(options, config, ledger)
     if options.dry_run:

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import add_space_arguments, prepare_data, read_config
+from scp_ray.cli.spaces import add_space_arguments, command_line, prepare_data, read_config
+from scp_ray.errors import LedgerError
+
+if TYPE_CHECKING:
+    from scp_ray.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +33,13 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.allocator import keep_freed_memory
     from scp_ray.devices import choose_device
     from scp_ray.ledger import Ledger
+    from scp_ray.ledger.changes import refuse_other_settings
     from scp_ray.ledger.definition import define, version_notes
     from scp_ray.ledger.files import write_json
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.tune.record import record_base, record_trial
+    from scp_ray.tune.space import base_failed, base_label
 
     config = read_config(options)
     prepare_data(config)
@@ -44,24 +53,46 @@ def run(options: argparse.Namespace) -> int:
     with lease_on(Ledger(root).driver) as lease:
         ledger = Ledger(root, token=lease.token)
         previous = ledger.definition() if ledger.definition_path.exists() else None
+        refuse_other_settings([arm], previous, ledger.rounds)
         for note in version_notes(previous):
             print(f"warning: {note}", file=sys.stderr)
         write_json(ledger.definition_path, define(config, [arm], previous))
         checkpoint_s = 60 * config.checkpoint_minutes
+        label, rerun = f"{arm.label}, seed={trial.config.seed}", command_line(options, "trial")
+        for identifier in (*trial.bases(), trial.trial_id):
+            ledger.forget_failure(identifier)
         for base_id, base in trial.bases().items():
             if not ledger.base_done(base_id):
                 print(f"training base {base.method.plugin_name}, seed {base.seed}", file=sys.stderr)
-                record_base(base, ledger, device=device, checkpoint_s=checkpoint_s)
-                ledger.forget_failure(base_id)
+                needing = {trial.trial_id: base_failed(label, base_id, base_label(base))}
+                with _kept(ledger, base_id, base_label(base), rerun, needing):
+                    record_base(base, ledger, device=device, checkpoint_s=checkpoint_s)
         keep_model = config.keep_models != "none"
-        for row in record_trial(trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model):
-            print(
-                f"round {row['round']}: F1 {row['val_f1']:.4f}, Eodd {row['val_eodd']:.4f}, "
-                f"FATE {row['val_fate_eodd_base']:+.4f}",
-                file=sys.stderr,
-            )
-        ledger.forget_failure(trial.trial_id)
+        with _kept(ledger, trial.trial_id, label, rerun, {}):
+            for row in record_trial(trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model):
+                print(
+                    f"round {row['round']}: F1 {row['val_f1']:.4f}, Eodd {row['val_eodd']:.4f}, "
+                    f"FATE {row['val_fate_eodd_base']:+.4f}",
+                    file=sys.stderr,
+                )
         if options.json:
             print_json({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)})
     print(f"Ledger: {root}", file=sys.stderr)
     return 0
+
+
+@contextmanager
+def _kept(ledger: Ledger, identifier: str, label: str, rerun: str, needing: Mapping[str, Any]) -> Iterator[None]:
+    """Keep the failure of what is done inside, as a sweep would, and that of what needs it."""
+    import torch
+
+    from scp_ray.tune.space import failure_of
+
+    try:
+        yield
+    except (OSError, LedgerError, torch.AcceleratorError):
+        raise  # of the surroundings: it says nothing of the trial, and the disk may be what fails
+    except Exception as error:
+        for key, failure in {identifier: failure_of(label, error), **needing}.items():
+            ledger.record_failure(key, failure | {"rerun": rerun})
+        raise

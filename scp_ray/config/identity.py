@@ -1,7 +1,8 @@
 """What makes two trials the same: whatever changes the numbers, and nothing else.
 
 In it: the canonical table, image size and decode version, backbone and weights digest, method, criterion, layer,
-k, the training plans, an enforced stop rule and the seed. Not in it: paths, times, resources, trackers, profile
+k, the training plans, an enforced stop rule and the seed; of ``pick: significant`` also the units, which its p-values
+follow from. Not in it: paths, times, resources, trackers, profile
 names, the number of rounds (more rounds continue the same trial), a stop rule that is only recorded.
 """
 
@@ -109,18 +110,24 @@ def trial_identity(config: TrialConfig, layer: PrunableLayer, k: int) -> dict[st
         "fine_tune": _plan_identity(config.fine_tune, own_loss=config.method.own_loss)
         | _revision(config.method, config.fine_tune),
     }
-    if picked := config.pick.identity(config.dataset.attribute_names):
+    if picked := _pick_identity(config):
         identity |= {"pick": picked}
     return identity | ({"stop": asdict(config.stop)} if config.stop.enforce else {})
 
 
 def scores_id(config: TrialConfig, layer: PrunableLayer) -> str:
     """Names the first scores of a base model: all arms with this criterion and layer share them."""
-    picked = config.pick.identity(config.dataset.attribute_names)
+    picked = _pick_identity(config)
     return _digest(
         {"criterion": _criterion_identity(config.criterion.seeded(config.seed)), "layer": layer.name}
         | ({"pick": picked} if picked else {})
     )
+
+
+def _pick_identity(config: TrialConfig) -> dict[str, Any]:
+    """Where each image is a unit of its own, it is as if there were none."""
+    units = "" if config.pick.level is None else data_units(config.dataset)
+    return config.pick.identity(config.dataset.attribute_names) | ({"units": units} if units else {})
 
 
 def _plan_identity(plan: TrainPlan, *, own_loss: bool = True) -> dict[str, Any]:
@@ -149,6 +156,12 @@ def _revision(method: Method, plan: TrainPlan) -> dict[str, int]:
 def data_identity(data_set: DataSet) -> dict[str, str | int]:
     """What decides a data set, read once a process."""
     return data_set.identity()
+
+
+@lru_cache
+def data_units(data_set: DataSet) -> str:
+    """What belongs together in a data set, read once a process."""
+    return data_set.units()
 
 
 def _digest(identity: dict[str, Any]) -> str:

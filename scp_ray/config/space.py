@@ -73,6 +73,10 @@ class Arm:
     settings: dict[str, Any]  # the axes' values
     trials: tuple[ResolvedTrial, ...]  # one a seed, in the order of the seeds
 
+    def at_seed(self, seed: int) -> ResolvedTrial:
+        """What its trial of any seed is, or would be."""
+        return named(replace(self.trials[0].config, seed=seed))
+
 
 @dataclass(frozen=True)
 class SweepConfig:

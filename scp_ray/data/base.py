@@ -53,6 +53,10 @@ class DataSet:
             "decode": DECODE_VERSION,
         }
 
+    def units(self) -> str:
+        """Digest of what belongs together: evidence and the significance of channels follow from it. See below."""
+        return units_digest(self.table())
+
     def check_files(self) -> None:
         """Raises DataError where the tables or the images are not to be found here; nothing is decoded."""
         self.rows()
@@ -87,6 +91,13 @@ def table_digest(table: pd.DataFrame, attribute_names: tuple[str, ...]) -> str:
     for row in table[columns].itertuples(index=False):
         digest.update(("\x1f".join(str(value) for value in row) + "\x1e").encode())
     return digest.hexdigest()
+
+
+def units_digest(table: pd.DataFrame) -> str:
+    """SHA-256 over the unit of every row, in the table's order; empty where each image is a unit of its own."""
+    if (table["unit"] == table["id"]).all():
+        return ""
+    return hashlib.sha256("\x1e".join(table["unit"]).encode()).hexdigest()
 
 
 datasets: Registry[DataSet] = Registry("data set", "scp_ray.data")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from scp_ray.data.base import register
+from scp_ray.data.build import inspect
 from scp_ray.data.listed import ListedImages
 from scp_ray.data.tables import METADATA, UNKNOWN, Faults, below, checked_root, counted, first, read_csv, refuse_twice
 from scp_ray.errors import ConfigError, DataError
@@ -26,7 +28,8 @@ class CSVTable(ListedImages):
     Files are relative to the folder ``images`` of the root; ``suffix`` is added to them. Group codes come from
     ``group_threshold`` (numbers from it on are 1), from ``group_values`` (these are 1, all others 0), or else from the
     column's two values in alphabetical order; an empty cell is unknown. ``unit`` names a column of lesions or
-    patients. Methods that treat the groups differently need ``privileged_code``.
+    patients. Classes are the labels of the rows that are used. Methods that treat the groups differently need
+    ``privileged_code``.
     """
 
     file: str
@@ -49,8 +52,20 @@ class CSVTable(ListedImages):
 
     @property
     def class_names(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The values of the label's column, in alphabetical order."""
-        return tuple(sorted(set(self._read()[self.label])))
+        """The values of the label's column in the rows that are used, in alphabetical order."""
+        status = self._path().stat()
+        return _class_names(self, status.st_size, status.st_mtime_ns)
+
+    def classes_of(self, survey: pd.DataFrame) -> tuple[str, ...]:
+        """See ``ListedImages.classes_of``; its rows are the table's."""
+        return tuple(sorted(set(self._read()[self.label][(survey["dropped"] == "").to_numpy()])))
+
+    def survey(self, facts: pd.DataFrame | None) -> pd.DataFrame:
+        """See ``ListedImages.survey``; codes of labels that only dropped rows have come after all others."""
+        survey, names = super().survey(facts), self._read()[self.label]
+        used = self.classes_of(survey)
+        codes = {name: code for code, name in enumerate((*used, *sorted(set(names) - {*used})))}
+        return survey.assign(label=names.map(codes).to_numpy())
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,7 +92,7 @@ class CSVTable(ListedImages):
         group = self._codes(table[self.group], ids, faults)
         others = {name: self._codes_by_value(table[name], faults) for name in self.also}
         faults.raise_if_any()
-        label = table[self.label].map({name: code for code, name in enumerate(self.class_names)})
+        label = table[self.label].map({name: code for code, name in enumerate(sorted(set(table[self.label])))})
         folder = "" if self.images in ("", ".") else self.images.rstrip("/") + "/"
         unit, split = (table.get(column, "") for column in (self.unit, self.split))
         columns = {"id": ids, "file": folder + ids + self.suffix, "unit": unit, "label": label}
@@ -123,13 +138,22 @@ class CSVTable(ListedImages):
         given = {} if self.privileged_code is None else {"privileged_code": int(self.privileged_code)}
         return super().identity() | given
 
-    def _read(self) -> pd.DataFrame:
+    def _path(self) -> Path:
         root = checked_root(self.root)
         path = below(root, root / self.table_file)
         if not path.is_file():
             raise DataError(f"{path} is not there. Name the table by table_file, relative to {self.root}.")
+        return path
+
+    def _read(self) -> pd.DataFrame:
         optional = {name for name in (self.unit, self.split if self.splits == "published" else "") if name}
-        return read_csv(path, (self.file, self.label, *self.attribute_names, *sorted(optional)))
+        return read_csv(self._path(), (self.file, self.label, *self.attribute_names, *sorted(optional)))
+
+
+@lru_cache(maxsize=16)
+def _class_names(data_set: CSVTable, size: int, changed_ns: int) -> tuple[str, ...]:
+    """Every row that is recorded asks; known while the table does not change."""
+    return data_set.classes_of(data_set.survey(inspect(data_set._source())))
 
 
 def _some(values: pd.Series[str]) -> str:

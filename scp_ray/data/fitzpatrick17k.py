@@ -42,6 +42,11 @@ class Fitzpatrick17k(ListedImages):
         column = LEVELS[self.label_level]
         return _class_names(read_csv(self._tables()[0], (*COLUMNS, column))[column])
 
+    def identity(self) -> dict[str, str | int]:
+        """Where the last class has no row that is used, the table's digest does not say how many there are."""
+        table, classes = self.table(), len(self.class_names)
+        return self._identity(table) | ({} if classes == table["label"].max() + 1 else {"classes": classes})
+
     def listed(self) -> pd.DataFrame:
         """See ``ListedImages.listed``."""
         column, faults = LEVELS[self.label_level], Faults(self.root)

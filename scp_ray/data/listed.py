@@ -86,7 +86,11 @@ class ListedImages(DataSet):
         return self._health(self.survey(facts))
 
     def _health(self, survey: pd.DataFrame) -> Health:
-        return Health.of(survey, self.class_names, self.attribute_names[0])
+        return Health.of(survey, self.classes_of(survey), self.attribute_names[0])
+
+    def classes_of(self, survey: pd.DataFrame) -> tuple[str, ...]:
+        """Names of the classes that a survey's labels are codes of."""
+        return self.class_names
 
     def survey(self, facts: pd.DataFrame | None) -> pd.DataFrame:
         """Every listed row with what was found of it and ``dropped``: why it is not used, empty where it is.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from scp_ray.data.base import DataSet
 from scp_ray.errors import DataError, LedgerError
+from scp_ray.ledger.changes import config_of, kept_trials
 from scp_ray.ledger.files import read_json
 from scp_ray.places import AnyPath
 from scp_ray.registry import spec_of
@@ -33,9 +34,8 @@ def define(config: SweepConfig, arms: Sequence[Arm], previous: dict[str, Any] | 
     entries = {entry["label"]: entry for entry in (previous or {}).get("arms", [])}
     identity = functools.cache(lambda data_set: data_set.identity())  # reads the tables: once, not once an arm
     for arm in arms:
-        entry = _arm_entry(arm, identity(arm.trials[0].config.dataset))
         before = entries.get(arm.label)
-        entries[arm.label] = _joined(before, entry)
+        entries[arm.label] = _arm_entry(arm, identity(arm.trials[0].config.dataset), before)
         if before and "search" in before:
             entries[arm.label]["search"] = before["search"]
     asked = {arm.label: {trial.trial_id for trial in arm.trials} for arm in arms}
@@ -66,9 +66,8 @@ def with_arm(definition: dict[str, Any], arm: Arm, standing: Mapping[str, Any]) 
     ``standing`` is what the search says of it: ``number`` and ``state`` (Optuna's), and ``reason`` where it failed.
     """
     data = _arm_data(definition, arm)
-    entry = _arm_entry(arm, data) | {"search": dict(standing)}
     arms = {each["label"]: each for each in definition["arms"]}
-    arms[arm.label] = entry | {"trials": _joined(arms.get(arm.label), entry)["trials"]}
+    arms[arm.label] = _arm_entry(arm, data, arms.get(arm.label)) | {"search": dict(standing)}
     return definition | {"updated": time.time(), "arms": list(arms.values())}
 
 
@@ -108,18 +107,27 @@ def version_notes(previous: dict[str, Any] | None) -> list[str]:
 
 
 def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[str, Any]:
-    """Each data set's health and the digest of its images, by ``data_key``.
+    """Each data set's health and the digests of its images and units, by ``data_key``.
 
     Raises DataError where the numbers of two arms, or of now and an earlier run, would not compare: the same request
-    has met another table, other images, or other ones that can be used.
+    has met another table, other images, or other ones that can be used; or the same table, another number of classes
+    or other units, from which all evidence follows.
     """
     records = dict((previous or {}).get("data", {}))
     for data_set in dict.fromkeys(arm.trials[0].config.dataset for arm in arms):
         key, health = data_key(data_set.identity()), data_set.health()
-        record = {"asked": _asked(data_set), "sources": data_set.sources(), "notes": health.notes()}
+        record = {"asked": _asked(data_set), "sources": data_set.sources(), "units": data_set.units()}
         for other, before in records.items():
             other_images = other == key and before["sources"] != record["sources"]
-            other_rows = other != key and before["asked"] == record["asked"]
+            # rows that are not used may have classes of their own: nothing else tells of them
+            other_classes = other == key and len(before["health"]["classes"]["train"]) != len(health.classes["train"])
+            other_rows = other_classes or (other != key and before["asked"] == record["asked"])
+            if other == key and before.get("units", record["units"]) != record["units"]:
+                raise DataError(
+                    f"the units of {data_set.plugin_name} (lesions, patients, duplicates) are not those that this "
+                    "sweep already has evidence by. Bring back the earlier table or option, or choose another name or "
+                    "--out: evidence by other units is a sweep of its own."
+                )
             if other_images or other_rows:
                 what = "images" if other_images else "tables or images"
                 raise DataError(
@@ -127,7 +135,7 @@ def _data_records(arms: Sequence[Arm], previous: dict[str, Any] | None) -> dict[
                     "options: some have changed, or can no longer be used. Put the earlier ones back, or choose "
                     "another name or --out: arms on other data are a sweep of their own."
                 )
-        records[key] = record | {"health": health.as_dict()}
+        records[key] = record | {"notes": health.notes(), "health": health.as_dict()}
     return records
 
 
@@ -142,45 +150,26 @@ def data_key(identity: Mapping[str, Any]) -> str:
     return str(identity["table"])[:16]
 
 
-def _arm_entry(arm: Arm, data: dict[str, Any]) -> dict[str, Any]:
-    config = json.loads(json.dumps(arm.trials[0].config.as_dict()))  # as it is read back: lists, no tuples
-    del config["seed"]
+def _arm_entry(arm: Arm, data: dict[str, Any], before: dict[str, Any] | None) -> dict[str, Any]:
+    """An arm with its trials; seeds that an earlier definition of it had stay."""
+    kept = kept_trials(before, arm)
+    trials = {trial["seed"]: trial for trial in kept}
+    for trial in arm.trials:
+        trials[trial.config.seed] = {
+            "seed": trial.config.seed,
+            "trial_id": trial.trial_id,
+            "base_id": trial.base_id,
+            "vanilla_id": trial.vanilla_id,
+        }
+        if needs := [base for base in trial.bases() if base not in (trial.base_id, trial.vanilla_id)]:
+            trials[trial.config.seed]["needs"] = needs
     return {
         "label": arm.label,
         "settings": arm.settings,
-        "config": config,
+        "config": config_of(arm),
         "data": data,
-        "trials": [
-            {
-                "seed": trial.config.seed,
-                "trial_id": trial.trial_id,
-                "base_id": trial.base_id,
-                "vanilla_id": trial.vanilla_id,
-            }
-            for trial in arm.trials
-        ],
+        "trials": [trials[seed] for seed in (sorted(trials) if kept else trials)],
     }
-
-
-def _joined(before: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
-    """Seeds that an earlier definition of the same arm had stay; those of an arm that has changed do not.
-
-    Nor do those of a version by which the same arm had other numbers: it gave the same seed another id.
-    """
-    if before is None or _what_counts(before["config"]) != _what_counts(entry["config"]):
-        return entry
-    trials = {trial["seed"]: trial for trial in before["trials"]}
-    if any(trials.get(trial["seed"], trial)["trial_id"] != trial["trial_id"] for trial in entry["trials"]):
-        return entry
-    trials |= {trial["seed"]: trial for trial in entry["trials"]}
-    return entry | {"trials": [trials[seed] for seed in sorted(trials)]}
-
-
-def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
-    """An arm's configuration without what makes no other trial of it."""
-    left_out = {"rounds", "select", "dataset"} | (set() if config["stop"]["enforce"] else {"stop"})
-    dataset = {key: value for key, value in config["dataset"].items() if key != "root"}
-    return {key: value for key, value in config.items() if key not in left_out} | {"dataset": dataset}
 
 
 def _versions() -> dict[str, str]:

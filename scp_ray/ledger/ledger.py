@@ -61,7 +61,7 @@ class Ledger(Records):
         """sweep.json. Raises LedgerError where it is missing, damaged or of another format."""
         return read_definition(self.definition_path)
 
-    def check_data(self, key: str, sources: str) -> None:
+    def check_data(self, key: str, sources: str, units: str) -> None:
         """Raises DataError where a data set is not the one of sweep.json; without a sweep.json there is none to be."""
         if not self.definition_path.exists():
             return
@@ -76,6 +76,11 @@ class Ledger(Records):
             raise DataError(
                 f"the images on {platform.node()} are not those that the sweep was planned with. Give every node the "
                 "same ones, and leave them alone while a sweep runs."
+            )
+        if known[key].get("units", units) != units:
+            raise DataError(
+                f"the units (lesions, patients) on {platform.node()} are not those that the sweep was planned with. "
+                "Give every node the same tables, and leave them alone while a sweep runs."
             )
 
     # -- base models ----------------------------------------------------------------------------------------------

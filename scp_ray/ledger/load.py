@@ -69,10 +69,22 @@ class Sweep:
         for arm in self.definition["arms"]:
             for entry in arm["trials"]:
                 rounds = by_trial.get(entry["trial_id"])
-                row = {"arm": arm["label"], **_flat(arm["settings"]), **entry}
+                ids = {key: value for key, value in entry.items() if key != "needs"}
+                row = {"arm": arm["label"], **_flat(arm["settings"]), **ids}
                 row["rounds_asked"] = arm["config"]["rounds"]
                 rows.append(row | _standing(arm["config"], rounds, failures, entry))
         return pd.DataFrame(rows)
+
+    @property
+    def base_ids(self) -> list[str]:
+        """Every base model that the trials need, those included that only another base model is made from."""
+        entries = [entry for arm in self.definition["arms"] for entry in arm["trials"]]
+        return list(dict.fromkeys(base_id for entry in entries for base_id in _bases_of(entry)))
+
+    def failures(self) -> dict[str, dict[str, Any]]:
+        """What failed of all that is asked for, by the id of the trial or base model."""
+        asked = {*self.base_ids, *(entry["trial_id"] for arm in self.definition["arms"] for entry in arm["trials"])}
+        return {key: failure for key, failure in self.ledger.failures().items() if key in asked}
 
     def predictions(self, trial_id: str) -> pd.DataFrame:
         """A row per image, split and round from 1 on; round 0 is the base's (``base_predictions``)."""
@@ -117,10 +129,14 @@ def find_sweep(path: str | AnyPath) -> AnyPath:
     raise LedgerError(f"{folder} holds several sweeps; name one: {', '.join(str(found) for found in inside)}.")
 
 
+def _bases_of(entry: dict[str, Any]) -> list[str]:
+    return [entry["base_id"], entry["vanilla_id"], *entry.get("needs", [])]
+
+
 def _standing(
     config: dict[str, Any], rows: list[dict[str, Any]] | None, failures: dict[str, Any], entry: dict[str, Any]
 ) -> dict[str, Any]:
-    failed = next((failures[key] for key in (entry["trial_id"], entry["base_id"]) if key in failures), None)
+    failed = next((failures[key] for key in (entry["trial_id"], *_bases_of(entry)) if key in failures), None)
     if rows is None:
         return {"status": "failed" if failed else "waiting", "rounds_done": 0, "selected_round": None}
     # an arm is read by its own rules: the trial may be another arm's too, with more rounds or another stop rule

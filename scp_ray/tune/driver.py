@@ -19,7 +19,7 @@ from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease, holds
 from scp_ray.ledger.records import Row
 from scp_ray.tune.bases import NotSnapshotted
-from scp_ray.tune.space import Job
+from scp_ray.tune.space import Job, base_failed
 from scp_ray.tune.trainable import pack, unpack
 
 LOST_WORKER_RETRIES = 3
@@ -147,8 +147,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
 
     def give_up(self, job: Job, base_id: str) -> None:
         """A trial whose base model failed."""
-        reason = f"its base model {base_id} failed ({self.jobs[base_id].label})"
-        self._failed(job.id, {"label": job.label, "kind": "BaseFailed", "reason": reason, "traceback": ""})
+        self._failed(job.id, base_failed(job.label, base_id, self.jobs[base_id].label))
 
     def lost(self, job_id: str, error: BaseException | None) -> bool:
         """A worker that died, or met a broken disk. Returns whether its job is to be tried again.

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import ray
 
-from scp_ray.data.base import DataSet, table_digest
+from scp_ray.data.base import DataSet, table_digest, units_digest
 from scp_ray.errors import DataError, LedgerError, ResourceError
 from scp_ray.ledger.files import write_bytes
 from scp_ray.places import AnyPath, any_path, remove_tree
@@ -122,4 +122,5 @@ def _not_shared(folder: str) -> str:
 
 
 def _digest(data_set: DataSet) -> str:
-    return table_digest(data_set.rows(), data_set.attribute_names)
+    rows = data_set.rows()
+    return table_digest(rows, data_set.attribute_names) + units_digest(rows)

@@ -12,7 +12,7 @@ import torch
 from scp_ray.assembly import BatchScores, State, layer_scores
 from scp_ray.config import ResolvedTrial, TrialConfig
 from scp_ray.config.identity import base_id as id_of_base
-from scp_ray.config.identity import data_identity, scores_id, with_method
+from scp_ray.config.identity import data_identity, data_units, scores_id, with_method
 from scp_ray.errors import BatchTooLargeError
 from scp_ray.ledger import Ledger
 from scp_ray.ledger.definition import data_key
@@ -158,7 +158,7 @@ def _record_trial(
 def _load(config: TrialConfig, ledger: Ledger) -> FairnessData:
     """The data set. Raises DataError where it is not the one that the sweep was planned with."""
     data = config.dataset.load()
-    ledger.check_data(data_key(data_identity(config.dataset)), data.sources)
+    ledger.check_data(data_key(data_identity(config.dataset)), data.sources, data_units(config.dataset))
     return data
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from scp_ray.allocator import give_back_freed_memory, keep_freed_memory
 from scp_ray.assembly import batches_of, build_learner
 from scp_ray.config import TrialConfig
-from scp_ray.config.identity import data_identity
+from scp_ray.config.identity import data_identity, data_units
 from scp_ray.criteria.base import BatchwiseCriterion, DatasetwiseCriterion
 from scp_ray.data.batches import FixedBatches, place
 from scp_ray.devices import choose_device
@@ -36,7 +36,7 @@ class Setup:
 
     config: TrialConfig
     bases: list[Any]  # of one reference to the weights of the base models that the method needs
-    data: tuple[str, str]  # what the trial's own process has read: see data_seen
+    data: tuple[str, ...]  # what the trial's own process has read: see data_seen
     threads: int  # torch threads of the trial
     device: str
     gpus: float  # share of a GPU that a scorer is given
@@ -63,9 +63,9 @@ class Lost:
     batches: tuple[int, ...]
 
 
-def data_seen(config: TrialConfig, data: FairnessData) -> tuple[str, str]:
-    """Digests of a data set's table and images, as they are on this node."""
-    return data_key(data_identity(config.dataset)), data.sources
+def data_seen(config: TrialConfig, data: FairnessData) -> tuple[str, ...]:
+    """Digests of a data set's table, images and units, as they are on this node."""
+    return data_key(data_identity(config.dataset)), data.sources, data_units(config.dataset)
 
 
 def as_arrays(state: Mapping[str, Tensor]) -> Arrays:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from scp_ray.config import Arm, ResolvedTrial, TrialConfig
 from scp_ray.config.checks import outline
@@ -83,7 +85,7 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
                 trials[job.id] = replace(job, requires=tuple(trial.bases()))
             ordered = trial.bases()
             for position, (base_id, config) in enumerate(ordered.items()):
-                label = f"base {config.method.plugin_name}, seed={config.seed}"
+                label = base_label(config)
                 # each stands after those it needs: its method's own, and the vanilla one it calibrates against
                 needs = tuple(ordered)[:position]
                 bases.setdefault(base_id, Job(base_id, label, config, None, needs))
@@ -107,6 +109,31 @@ def plan_jobs(arms: Iterable[Arm], ledger: Ledger, *, retry_failed: bool = False
     needed = {base for job in wanted for base in job.requires}
     to_do = [job for job in bases.values() if job.id not in left_out and job.id in needed] + wanted
     return Plan(tuple(to_do), tuple(done), tuple(failed), shared)
+
+
+def base_label(config: TrialConfig) -> str:
+    """How a base model is called."""
+    return f"base {config.method.plugin_name}, seed={config.seed}"
+
+
+def failure_of(label: str, error: BaseException) -> dict[str, Any]:
+    """What is kept of an error."""
+    return {
+        "label": label,
+        "kind": type(error).__name__,
+        "reason": str(error) or type(error).__name__,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def base_failed(label: str, base_id: str, base: str) -> dict[str, Any]:
+    """What is kept of a trial, or base model, that needs one that failed, which is called ``base``."""
+    return {
+        "label": label,
+        "kind": "BaseFailed",
+        "reason": f"its base model {base_id} failed ({base})",
+        "traceback": "",
+    }
 
 
 def first_scorings_first(jobs: Sequence[Job]) -> list[Job]:

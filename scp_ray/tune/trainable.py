@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from scp_ray.ledger.records import Row, rows_done
 from scp_ray.tune import worker
 from scp_ray.tune.record import needed_states, record_base, record_trial
 from scp_ray.tune.scorers import Scorers
-from scp_ray.tune.space import Job
+from scp_ray.tune.space import Job, failure_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class SweepTrainable(tune.Trainable):  # type: ignore[misc]
             raise  # a broken CUDA context would fail every later job of this process: another one is started
         except Exception as error:  # whatever a plug-in may raise: it is named, kept and does not stop the others
             self._rows = None
-            return {"job": job.id, "failed": failure_of(job, error), "done": True}
+            return {"job": job.id, "failed": failure_of(job.label, error), "done": True}
         if row is None:
             return {"job": job.id, "done": True}
         done = job.trial is None or rows_done([row], job.config.rounds)
@@ -146,13 +145,3 @@ def unpack(packed: bytes) -> Row:
     """What ``pack`` made, on its way from our own worker to our own driver."""
     row: Row = json.loads(packed)
     return row
-
-
-def failure_of(job: Job, error: BaseException) -> dict[str, Any]:
-    """What is kept of an error."""
-    return {
-        "label": job.label,
-        "kind": type(error).__name__,
-        "reason": str(error) or type(error).__name__,
-        "traceback": "".join(traceback.format_exception(error)),
-    }

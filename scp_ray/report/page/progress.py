@@ -44,13 +44,11 @@ class Progress:
 def progress_of(sweep: Sweep) -> Progress:
     """Read from the ledger and its lease; nothing is written."""
     trials = sweep.trials
-    asked = {*trials["trial_id"], *trials["base_id"], *trials["vanilla_id"]}
-    failures = {key: failure for key, failure in sweep.ledger.failures().items() if key in asked}
     statuses = ("done", "stopped", "started", "waiting", "failed")
     return Progress(
         counts={name: int((trials["status"] == name).sum()) for name in statuses},
         rounds_done=int(trials["rounds_done"].clip(upper=trials["rounds_asked"]).sum()),
         rounds_asked=int(trials["rounds_asked"].sum()),
         driver=living_driver(sweep.ledger.driver),
-        failures=failures,
+        failures=sweep.failures(),
     )
