@@ -205,8 +205,7 @@ def test_a_dry_run_tells_cost_and_power_and_leaves_nothing(miniature, tmp_path):
 def test_more_gpu_hours_than_allowed_are_refused_before_anything_starts(miniature, tmp_path, monkeypatch):
     """Two hours of a base and two trials on one GPU each, where one is allowed."""
     rates = Rates(Range(3600, 7200), Range(0, 0), NOTHING, NOTHING)
-    machine = {"cpus": 4, "gpus": 1}
-    monkeypatch.setattr("scp_ray.tune.forecast.machine_here", lambda out: machine)
+    monkeypatch.setattr("scp_ray.tune.forecast.node_here", lambda: Node("here", 4, 1))
     monkeypatch.setattr("scp_ray.tune.forecast.calibrate", lambda tasks, **_: [rates] * len(tasks))
     asked = ("sweep", miniature, "--out", tmp_path / "results", "--set", "resources.device=auto")
     answer = ask(*asked, "--max-gpu-hours", "1.5")

@@ -21,6 +21,7 @@ from scp_ray.places import any_path
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
 
     from scp_ray.config import TrialConfig
     from scp_ray.parts import ChannelScores
@@ -65,8 +66,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out}: allowed are {' and '.join(WRITERS)}.")
     weights = Weights.find(options.weights)
     config = _config(options, weights)
+    device = _checked_device(options, config)
     prepare_data_set(config.dataset)
-    table, by = _table(options, weights, config)
+    table, by = _table(options, weights, config, device)
     if out is not None:
         write_bytes(out, WRITERS[suffix](table))
         print(f"Table: {out}", file=sys.stderr)
@@ -104,21 +106,31 @@ def _config(options: argparse.Namespace, weights: Weights) -> TrialConfig:
     return TrialConfig.from_dict(data["trial"])
 
 
-def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -> tuple[pd.DataFrame, dict[str, int]]:
+def _checked_device(options: argparse.Namespace, config: TrialConfig) -> torch.device:
+    """Where this process scores; whatever can be refused before images are decoded is refused here."""
+    from scp_ray.backbones.layers import find_layer
+    from scp_ray.config.identity import outline
+    from scp_ray.devices import choose_device
+
+    config.pick.check(config.criterion, config.dataset.attribute_names)
+    find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
+    return choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
+
+
+def _table(
+    options: argparse.Namespace, weights: Weights, config: TrialConfig, device: torch.device
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """A row per channel, and how many pieces of the work each process did: see ``Scorers.tally``."""
     import torch
 
     from scp_ray.allocator import keep_freed_memory
     from scp_ray.assembly import build_learner, layer_scores
     from scp_ray.backbones.layers import find_layer
-    from scp_ray.devices import choose_device
     from scp_ray.loop.rounds import kept_channels
     from scp_ray.terminal import Counter
 
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    device = choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
-    config.pick.check(config.criterion, config.dataset.attribute_names)
     data, bases = config.dataset.load(), weights.needed_by(config)
     learner = build_learner(config, data, bases).to(device)
     weights.load_(learner)

@@ -8,9 +8,15 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import add_space_arguments, prepare_data, read_config
+from scp_ray.cli.preparing import leaving_no_trace, ready_arms
+from scp_ray.cli.spaces import add_space_arguments, read_config
+
+if TYPE_CHECKING:
+    from scp_ray.config import Arm, SweepConfig
+    from scp_ray.ledger import Ledger
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,16 +39,14 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.tune.record import record_base, record_trial
 
     config = read_config(options)
-    prepare_data(config)
-    arm = config.resolved_arms()[0]
-    trial = arm.trials[0]
-    arm = replace(arm, trials=(trial,))
+    root = sweep_folder(options.out, config.name)
+    device = choose_device(config.resources.device)
     keep_freed_memory()
     torch.set_num_threads(config.resources.threads)
-    device = choose_device(config.resources.device)
-    root = sweep_folder(options.out, config.name)
-    with lease_on(Ledger(root).driver) as lease:
+    with leaving_no_trace(root), lease_on(Ledger(root).driver) as lease:
         ledger = Ledger(root, token=lease.token)
+        arm = _ready_arm(config, ledger)
+        trial = arm.trials[0]
         previous = ledger.definition() if ledger.definition_path.exists() else None
         for note in version_notes(previous):
             print(f"warning: {note}", file=sys.stderr)
@@ -65,3 +69,21 @@ def run(options: argparse.Namespace) -> int:
             print_json({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)})
     print(f"Ledger: {root}", file=sys.stderr)
     return 0
+
+
+def _ready_arm(config: SweepConfig, ledger: Ledger) -> Arm:
+    """The first arm with its first seed, once all is there that it needs."""
+    from scp_ray.ledger.records import rows_done
+
+    def first(arms: list[Arm]) -> tuple[Arm, bool]:
+        arm = replace(arms[0], trials=arms[0].trials[:1])
+        (trial,) = arm.trials
+        return arm, not rows_done(ledger.rounds(trial.trial_id), trial.config.rounds)
+
+    _, arm = ready_arms(
+        config,
+        new=not ledger.definition_path.exists(),
+        plan=first,
+        refuse=lambda configs: configs[0].backbone.check_weights(),
+    )
+    return arm

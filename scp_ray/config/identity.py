@@ -51,8 +51,24 @@ class ResolvedTrial:
 def resolve(config: TrialConfig) -> ResolvedTrial:
     """Find the layer, count k and name the trial.
 
-    Raises UnknownNameError for a layer that does not exist (all are listed), ConfigError where the rounds would
-    prune every channel, and whatever the data set or the weights have to say.
+    Raises what ``check`` raises, and whatever the data set or the weights have to say.
+    """
+    layer, k = check(config)
+    return ResolvedTrial(
+        config=config,
+        layer=layer,
+        k=k,
+        trial_id=_digest(trial_identity(config, layer, k)),
+        base_id=base_id(config),
+        vanilla_id=base_id(with_method(config, Vanilla())),
+    )
+
+
+def check(config: TrialConfig) -> tuple[PrunableLayer, int]:
+    """The layer and k of a trial; neither its data nor its weights are read.
+
+    Raises UnknownNameError for a layer that does not exist (all are listed), and ConfigError where the method or the
+    picking does not go with the rest, or the rounds would prune every channel.
     """
     network = outline(config.backbone, config.dataset.image_size)
     layer = find_layer(network.layers, config.layer)
@@ -65,14 +81,7 @@ def resolve(config: TrialConfig) -> ResolvedTrial:
             f"pr_c: {config.pr_c} prunes {k} of {layer.channels} channels of layer {layer.name} a round, so "
             f"{config.rounds} rounds would leave none. Allowed are at most {(layer.channels - 1) // k} rounds."
         )
-    return ResolvedTrial(
-        config=config,
-        layer=layer,
-        k=k,
-        trial_id=_digest(trial_identity(config, layer, k)),
-        base_id=base_id(config),
-        vanilla_id=base_id(with_method(config, Vanilla())),
-    )
+    return layer, k
 
 
 def base_id(config: TrialConfig) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
 from scp_ray.config.arms import Raw, arm_label, check_deeper, combinations, point_of, points_of, read_trial
-from scp_ray.config.identity import ResolvedTrial, resolve
+from scp_ray.config.identity import ResolvedTrial, check, resolve
 from scp_ray.config.parse import Faults, Rule, read_fields, read_plugin
 from scp_ray.config.search import SearchConfig
 from scp_ray.config.trial import TrialConfig
@@ -126,6 +127,21 @@ class SweepConfig:
         found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
         return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
 
+    def checked_arms(self) -> list[TrialConfig]:
+        """Every arm, checked as far as it can be without a look at an image; of a search the points tried first.
+
+        Raises ConfigError with all faults of all arms.
+        """
+        faults: Faults = []
+        if self.search:
+            points = points_of(self.trial, self.search, faults)
+        else:
+            points = combinations(self.trial, self.grid, self.arms, faults)
+        found = [self._config(raw, faults) for *_, raw in points]
+        if faults:
+            raise ConfigError(list(dict.fromkeys(faults)))
+        return [config for config in found if config is not None]
+
     def resolved_arms(self) -> list[Arm]:
         """Every arm with its trials resolved: tables read, layers found, ids made.
 
@@ -155,18 +171,31 @@ class SweepConfig:
         return arm
 
     def _arm(self, label: str, settings: dict[str, Any], raw: Raw, seeds: list[int], faults: Faults) -> Arm | None:
+        config, arm = self._config(raw, faults), None
+        if config is not None:
+            with _noted(faults):
+                arm = Arm(label, settings, tuple(resolve(replace(config, seed=seed)) for seed in seeds))
+        return arm
+
+    def _config(self, raw: Raw, faults: Faults) -> TrialConfig | None:
         before = len(faults)
         config = read_trial(raw, faults)
         check_deeper(raw, faults)
         if config is None or len(faults) > before:
             return None
-        try:
-            return Arm(label, settings, tuple(resolve(replace(config, seed=seed)) for seed in seeds))
-        except ConfigError as error:
-            faults += [f"trial.{fault}" for fault in error.faults]
-        except ScpError as error:
-            faults.append(f"trial: {error}")
-        return None
+        with _noted(faults):
+            check(config)
+        return config if len(faults) == before else None
+
+
+@contextmanager
+def _noted(faults: Faults) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        faults += [f"trial.{fault}" for fault in error.faults]
+    except ScpError as error:
+        faults.append(f"trial: {error}")
 
 
 def _never_stopped(trial: Mapping[str, Any], search: SearchConfig) -> Faults:

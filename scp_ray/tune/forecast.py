@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,7 @@ from scp_ray.tune.calibrate import Counts, Task, calibrate
 from scp_ray.tune.connection import connected
 from scp_ray.tune.cost import Cost, Range, Rates, Slots, Work, cost_of, searched, spanned, works_of
 from scp_ray.tune.disk import Disk, disk_of
-from scp_ray.tune.facts import machine_here
+from scp_ray.tune.facts import node_here
 from scp_ray.tune.outlook import Outlook
 from scp_ray.tune.placement import Bundle, Node, fits, head_only, trial_bundles
 from scp_ray.tune.preflight import cluster_nodes
@@ -52,9 +51,7 @@ def forecast(
     """
     history = history_of(root)
     if address is None:
-        machine = machine_here(None)
-        nodes = [Node(platform.node(), machine["cpus"], machine["gpus"])]
-        return _forecast(config, ahead, history, nodes, "this machine", calibrate, limit_s)
+        return _forecast(config, ahead, history, [node_here()], "this machine", calibrate, limit_s)
     with connected(address):
         nodes = cluster_nodes()
         bundle = head_only(trial_bundles(config.resources, nodes))[0]
