@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options, weights)
     device = _checked_device(options, config)
     prepare_data_set(config.dataset)
-    table, by = _table(options, weights, config, device)
+    table, by = _scored(options, weights, config, device)
     if out is not None:
         write_bytes(out, WRITERS[suffix](table))
         print(f"Table: {out}", file=sys.stderr)
@@ -115,6 +115,16 @@ def _checked_device(options: argparse.Namespace, config: TrialConfig) -> torch.d
     config.pick.check(config.criterion, config.dataset.attribute_names)
     find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
     return choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
+
+
+def _scored(
+    options: argparse.Namespace, weights: Weights, config: TrialConfig, device: torch.device
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    if not options.scorers:
+        return _table(options, weights, config, device)
+    from scp_ray.tune.beside import beside_main_thread
+
+    return beside_main_thread(lambda: _table(options, weights, config, device))
 
 
 def _table(

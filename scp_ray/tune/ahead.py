@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scp_ray.config import Resources
 from scp_ray.data.base import DataSet
 from scp_ray.places import AnyPath
+from scp_ray.tune.beside import beside_main_thread
 from scp_ray.tune.connection import connected
 from scp_ray.tune.facts import node_here
 from scp_ray.tune.node_types import nodes_to_come
@@ -30,8 +31,13 @@ def check_ahead(resources: Resources, data: Sequence[DataSet], folder: AnyPath, 
     if address is None:
         checked_request(resources, [node_here()])
         return
-    with connected(address):
-        nodes = cluster_nodes()
-        bundles = checked_request(resources, nodes, nodes_to_come(resources.node_types, nodes, resources.scorers + 1))
-        if fits(bundles, nodes):
-            probe_nodes(nodes, bundles, folder, data)
+
+    def look() -> None:
+        with connected(address):
+            nodes = cluster_nodes()
+            to_come = nodes_to_come(resources.node_types, nodes, resources.scorers + 1)
+            bundles = checked_request(resources, nodes, to_come)
+            if fits(bundles, nodes):
+                probe_nodes(nodes, bundles, folder, data)
+
+    beside_main_thread(look)

@@ -10,6 +10,7 @@ import ray
 from scp_ray.config import Resources, SweepConfig, TrialConfig
 from scp_ray.errors import ResourceError
 from scp_ray.places import AnyPath
+from scp_ray.tune.beside import beside_main_thread
 from scp_ray.tune.calibrate import Counts, Task, calibrate
 from scp_ray.tune.connection import connected
 from scp_ray.tune.cost import Cost, Range, Rates, Slots, Work, cost_of, searched, spanned, works_of
@@ -55,6 +56,12 @@ def forecast(
     history = history_of(root)
     if address is None:
         return _forecast(config, ahead, history, [node_here()], [], "this machine", calibrate, limit_s)
+    return beside_main_thread(lambda: _forecast_of_cluster(config, ahead, history, address, limit_s))
+
+
+def _forecast_of_cluster(
+    config: SweepConfig, ahead: Outlook, history: History, address: str, limit_s: float
+) -> Forecast:
     with connected(address):
         nodes = cluster_nodes()
         to_come = nodes_to_come(config.resources.node_types, nodes, config.resources.scorers + 1)
