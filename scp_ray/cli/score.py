@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,11 @@ from scp_ray.places import any_path
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from torch import Tensor
 
     from scp_ray.config import TrialConfig
-    from scp_ray.parts import ChannelScores
+    from scp_ray.criteria.base import Criterion
+    from scp_ray.parts import Batch, ChannelScores, Learner, PrunableLayer
 
 PARTS = ("dataset", "backbone", "method", "criterion", "layer", "pick")
 DEFAULTS = {"backbone": "vgg11", "rounds": 0, "pr_c": 0.02}  # pr_c and rounds decide nothing here
@@ -146,7 +148,7 @@ def _table(
     weights.load_(learner)
     layer = find_layer(learner.layers, config.layer)
     if not options.scorers:
-        scores = layer_scores(config, data, device, learner, layer)
+        scores = layer_scores(config, data, device, learner, layer, score=_scored_here)
         return _ranked(scores, kept_channels(learner, layer)), {}
     from scp_ray.tune.connection import connected
     from scp_ray.tune.scorers import Scorers
@@ -167,6 +169,28 @@ def _table(
         finally:
             scorers.close()
     return _ranked(scores, kept_channels(learner, layer)), dict(scorers.tally)
+
+
+def _scored_here(criterion: Criterion, learner: Learner, layer: PrunableLayer, batches: Any, **options: Any) -> Tensor:
+    """``criterion.score`` in this process, which tells how far it is."""
+    return criterion.score(learner, layer, _Counted(batches), **options)
+
+
+class _Counted:
+    """Batches that tell how many of them are done."""
+
+    def __init__(self, batches: Any) -> None:
+        from scp_ray.terminal import Counter
+
+        self._batches, self._progress = batches, Counter("batches")
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for done, batch in enumerate(self._batches, 1):
+            yield batch
+            self._progress("scoring", done, len(self))
 
 
 def _check_places(options: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger.files import write_json
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
+    from scp_ray.terminal import Counter
     from scp_ray.tune.record import record_base, record_trial
 
     config = read_config(options)
@@ -51,18 +52,19 @@ def run(options: argparse.Namespace) -> int:
         for note in version_notes(previous):
             print(f"warning: {note}", file=sys.stderr)
         write_json(ledger.definition_path, define(config, [arm], previous))
-        checkpoint_s = 60 * config.checkpoint_minutes
+        checkpoint_s, progress = 60 * config.checkpoint_minutes, Counter("epochs")
         for base_id, base in trial.bases().items():
             if not ledger.base_done(base_id):
-                print(f"training base {base.method.plugin_name}, seed {base.seed}", file=sys.stderr)
-                record_base(base, ledger, device=device, checkpoint_s=checkpoint_s)
+                progress.note(f"training base {base.method.plugin_name}, seed {base.seed}")
+                record_base(base, ledger, device=device, checkpoint_s=checkpoint_s, progress=progress)
                 ledger.forget_failure(base_id)
         keep_model = config.keep_models != "none"
-        for row in record_trial(trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model):
-            print(
+        for row in record_trial(
+            trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model, progress=progress
+        ):
+            progress.note(
                 f"round {row['round']}: F1 {row['val_f1']:.4f}, Eodd {row['val_eodd']:.4f}, "
-                f"FATE {row['val_fate_eodd_base']:+.4f}",
-                file=sys.stderr,
+                f"FATE {row['val_fate_eodd_base']:+.4f}"
             )
         ledger.forget_failure(trial.trial_id)
         if options.json:
