@@ -77,6 +77,7 @@ def _dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -
         return dry_run(options, config, ledger)
     plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
     _tell_plan(plan, arms, config.keep_models)
+    warn_at_chance(plan, ledger)
     tell_forecast(options, config, ledger, _plan_summary(plan, ledger.root))
     return 0
 
@@ -141,6 +142,7 @@ def _run_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, 
         look=options.max_gpu_hours is not None,
     )
     _tell_plan(plan, arms, config.keep_models)
+    warn_at_chance(plan, ledger)
     rerun = command_line(options, "sweep", "--retry-failed")
     sinks: list[Sink] = []
     if plan.to_do:
@@ -192,6 +194,14 @@ def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
         bytes_ = plan.weight_bytes()
         parts.append(f"weights and state on disk: at most {bytes_ / 1e6:,.0f} MB (keep_models: {keep_models})")
     say("; ".join(parts) + ".")
+
+
+def warn_at_chance(plan: Plan, ledger: Ledger) -> None:
+    """Of base models that are there already; of others the sweep says it when they are trained."""
+    from scp_ray.tune.chance import planned_warning
+
+    if warning := planned_warning(plan, ledger):
+        say(warning)
 
 
 def tell_outcome(outcome: Any, root: AnyPath, rerun: str) -> None:

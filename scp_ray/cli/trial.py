@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
     from scp_ray.terminal import Counter
+    from scp_ray.tune.chance import chance_warning
     from scp_ray.tune.record import record_base, record_trial
 
     config = read_config(options)
@@ -58,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
                 progress.note(f"training base {base.method.plugin_name}, seed {base.seed}")
                 record_base(base, ledger, device=device, checkpoint_s=checkpoint_s, progress=progress)
                 ledger.forget_failure(base_id)
+        rows = {f"base {base.method.plugin_name}, seed={base.seed}": ledger.base_row(base_id)
+                for base_id, base in trial.bases().items()}  # fmt: skip
+        if warning := chance_warning(rows):
+            progress.note(warning)
         keep_model = config.keep_models != "none"
         for row in record_trial(
             trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model, progress=progress
