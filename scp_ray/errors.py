@@ -11,7 +11,7 @@ ScpError
 │   └── BatchTooLargeError  a training batch that memory does not take
 ├── LedgerError         the record on disk cannot be read or written       exit code 2
 │   └── StoreError          an object store refuses, or does not answer
-├── TrackingError       the tracker did not take what it was told
+├── TrackingError       the tracker did not take what it was told          exit code 3
 └── SweepHeldError      another driver holds the sweep                     exit code 4
 """
 
@@ -93,6 +93,8 @@ class StoreError(LedgerError, OSError):
 
 class TrackingError(ScpError):
     """A tracker that did not take what it was told."""
+
+    exit_code = 3
 
 
 class SweepHeldError(ScpError):

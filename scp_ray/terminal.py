@@ -63,6 +63,10 @@ class Counter:
         bar = f"[{'#' * (30 * done // total):<30}] " if self._line.live else ""
         self._line.write(f"{stage}: {bar}{', '.join(parts)}", stays=last)
 
+    def note(self, text: str) -> None:
+        """A line that stays, in place of the one that is rewritten."""
+        self._line.write(text, stays=True)
+
 
 def duration(seconds: float) -> str:
     """ "45 s", "12 min", "3 h 05 min"."""

@@ -154,6 +154,31 @@ def test_json_is_one_object_for_errors_as_well(miniature, command):
     assert [fault.partition(":")[0] for fault in answer.json["faults"]] == ["seeds", "trial.rounds"]
 
 
+@pytest.mark.parametrize("command", ["sweep", "trial"])
+def test_json_is_one_object_where_the_system_refuses(miniature, command):
+    """No file system takes a name of 300 letters."""
+    answer = ask(command, miniature, "--out", "x" * 300, "--json")
+    assert answer.code == 2
+    assert set(answer.json) == {"error", "faults"}
+    assert "File name too long" in answer.json["faults"][0]
+
+
+def test_json_is_one_object_for_what_nobody_has_foreseen(tmp_path):
+    """Told in full on stderr, with an exit code of its own."""
+    code = """
+import sys
+from scp_ray.cli import main, status
+def run(options):
+    raise ZeroDivisionError("of a test")
+status.run = run
+sys.exit(main.command())
+"""
+    run = subprocess.run([sys.executable, "-c", code, "status", ".", "--json"], capture_output=True, text=True)
+    assert run.returncode == 70
+    assert json.loads(run.stdout) == {"error": "ZeroDivisionError", "faults": ["of a test"]}
+    assert run.stderr.startswith("Traceback") and run.stderr.endswith("ZeroDivisionError: of a test\n")
+
+
 @pytest.mark.parametrize("command", ["status", "report", "track"])
 @pytest.mark.parametrize("folder", [".", "absent"])
 def test_a_folder_without_a_sweep_is_refused_with_advice(tmp_path, command, folder):

@@ -89,10 +89,11 @@ def test_what_is_wrong_is_said_and_kept(bench: Bench, capsys: pytest.CaptureFixt
 
 
 def test_strict_refuses_and_leaves_no_trace(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """For what the tables say before an image is looked at, then for what the images say."""
     assert bench.trial("--set", "trial.dataset.strict=true") == 2
-    said = capsys.readouterr().err
-    assert "ISIC_07 (not an image)" in said
-    assert "splits: leak_free" in said
+    assert "1 of 24 test rows shares a lesion or a picture with val; splits: leak_free" in capsys.readouterr().err
+    assert bench.trial("--set", "trial.dataset.strict=true", "--set", "trial.dataset.splits=leak_free") == 2
+    assert "ISIC_07 (not an image)" in capsys.readouterr().err
     assert not bench.out.exists()
 
 

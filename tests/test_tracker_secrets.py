@@ -113,7 +113,7 @@ def test_the_command_itself(sweep: Sweep, monkeypatch: pytest.MonkeyPatch, schem
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     command = [sys.executable, "-m", "scp_ray.cli.main", "track", str(sweep.ledger.root)]
     told = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert told.returncode == 1
+    assert told.returncode == 3
     assert told.stderr.startswith(f"scp-ray: {scheme}://***@127.0.0.1")
     assert hidden(told.stderr) and not told.stdout
     for path in sweep.ledger.root.rglob("*"):

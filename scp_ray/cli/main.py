@@ -46,8 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except ScpError as error:
-        if getattr(options, "json", False):
-            print_json({"error": type(error).__name__, "faults": str(error).splitlines()})
+        _answer(options, error, str(error))
         print(f"scp-ray: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -59,9 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:  # a name that is too long, a folder that may not be entered, a disk that fails
-        print(f"scp-ray: the system refused: {error}. Check the name, its rights and its disk.", file=sys.stderr)
+        told = f"the system refused: {error}. Check the name, its rights and its disk."
+        _answer(options, error, told)
+        print(f"scp-ray: {told}", file=sys.stderr)
         return 2
+    except Exception as error:
+        _answer(options, error, str(error))
+        raise
     return code
+
+
+def _answer(options: argparse.Namespace, error: Exception, told: str) -> None:
+    """The one object of --json, for a command that ends with an error."""
+    if getattr(options, "json", False):
+        print_json({"error": type(error).__name__, "faults": told.splitlines()})
 
 
 def command() -> int:

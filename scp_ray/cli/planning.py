@@ -111,9 +111,12 @@ def _read_at(arm: Arm) -> tuple[Any, ...]:
 def tell(found: Forecast, powers: Sequence[Power]) -> None:
     """On stderr, as the plan is."""
     cost, disk = found.cost, found.disk
+    at_a_time = f"{_span(cost.wall_s)} with {found.slots.trials} trials at a time on {found.where}"
+    if found.refusal:
+        print(f"This plan cannot run on {found.where} (exit code 3): {found.refusal}", file=sys.stderr)
+        at_a_time = f"none, since no trial fits on {found.where}"
     for line in (
-        f"GPU-hours: {_hours(cost.gpu_hours)}; CPU-hours: {_hours(cost.cpu_hours)}; wall time: {_span(cost.wall_s)} "
-        f"with {found.slots.trials} trials at a time on {found.where}.",
+        f"GPU-hours: {_hours(cost.gpu_hours)}; CPU-hours: {_hours(cost.cpu_hours)}; wall time: {at_a_time}.",
         *(f"  {source}." for source in found.sources),
         f"disk: {_megabytes(disk.total)} MB (weights and state {_megabytes(disk.weights)}, predictions "
         f"{_megabytes(disk.predictions)}, decoded images {disk.store / 1e6:,.0f} on each node that lacks them).",
@@ -132,6 +135,7 @@ def as_plain(found: Forecast, powers: Sequence[Power]) -> dict[str, Any]:
             "wall_seconds": list(found.cost.wall_s),
             "trials_at_a_time": found.slots.trials,
             "where": found.where,
+            "cannot_run": found.refusal or None,
             "sources": found.sources,
             "disk_bytes": {
                 "weights": list(disk.weights),

@@ -24,6 +24,7 @@ def recompute(chosen: Chosen, root: str | None = None) -> dict[str, Tensor]:
     from scp_ray.config import TrialConfig
     from scp_ray.devices import choose_device
     from scp_ray.parts import state_to_cpu
+    from scp_ray.terminal import Counter
     from scp_ray.trial import BaseModel, Step, run_trial
     from scp_ray.tune.record import needed_states
 
@@ -42,8 +43,12 @@ def recompute(chosen: Chosen, root: str | None = None) -> dict[str, Tensor]:
             bases=needed_states(config, ledger),
             reference=ledger.base_report(str(row["vanilla_id"]), int(row["num_classes"])),
         )
+        progress = Counter("epochs")
         for event in events:
-            if not isinstance(event, Step) and event.index == chosen.round:
+            if isinstance(event, Step):
+                done = (event.round - 1) * event.epochs + event.epoch
+                progress("making it again", done, chosen.round * event.epochs)
+            elif event.index == chosen.round:
                 _check(chosen, event, row)
                 state: dict[str, Tensor] = state_to_cpu(event.learner.state_dict())
                 return state

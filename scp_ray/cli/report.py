@@ -38,9 +38,11 @@ def run(options: argparse.Namespace) -> int:
     from scp_ray.ledger.files import write_bytes
     from scp_ray.report.figures.fate_curves import draw_fate_curves, draws_bands, save_figure
     from scp_ray.report.tables import caption, fate_points, fate_table, format_table, notes
+    from scp_ray.report.test_numbers import remove_test_files
 
     sweep = load_sweep(options.dir)
     if not len(sweep.rounds):
+        remove_test_files(sweep)
         return _page_alone(sweep, as_json=options.json)
     fill_evidence(sweep, _tell_filling)
     table = fate_table(sweep)
@@ -49,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
     files.append(folder / "fate-curves.csv")
     write_bytes(files[-1], table.to_csv(index=False).encode())
     found = trade_offs(sweep, show_test=options.show_test)
+    if "test" not in found:
+        remove_test_files(sweep)
     files, lines = files + found.pop("files"), found.pop("lines")
     written = write_report(sweep, found.get("test"))
     if options.json:

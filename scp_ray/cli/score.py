@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,12 @@ from scp_ray.places import any_path
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
+    from torch import Tensor
 
     from scp_ray.config import TrialConfig
-    from scp_ray.parts import ChannelScores
+    from scp_ray.criteria.base import Criterion
+    from scp_ray.parts import Batch, ChannelScores, Learner, PrunableLayer
 
 PARTS = ("dataset", "backbone", "method", "criterion", "layer", "pick")
 DEFAULTS = {"backbone": "vgg11", "rounds": 0, "pr_c": 0.02}  # pr_c and rounds decide nothing here
@@ -65,8 +68,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--out {out}: allowed are {' and '.join(WRITERS)}.")
     weights = Weights.find(options.weights)
     config = _config(options, weights)
+    device = _checked_device(options, config)
     prepare_data_set(config.dataset)
-    table, by = _table(options, weights, config)
+    table, by = _scored(options, weights, config, device)
     if out is not None:
         write_bytes(out, WRITERS[suffix](table))
         print(f"Table: {out}", file=sys.stderr)
@@ -104,27 +108,47 @@ def _config(options: argparse.Namespace, weights: Weights) -> TrialConfig:
     return TrialConfig.from_dict(data["trial"])
 
 
-def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -> tuple[pd.DataFrame, dict[str, int]]:
+def _checked_device(options: argparse.Namespace, config: TrialConfig) -> torch.device:
+    """Where this process scores; whatever can be refused before images are decoded is refused here."""
+    from scp_ray.backbones.layers import find_layer
+    from scp_ray.config.checks import outline
+    from scp_ray.devices import choose_device
+
+    config.pick.check(config.criterion, config.dataset.attribute_names)
+    find_layer(outline(config.backbone, config.dataset.image_size).layers, config.layer)
+    return choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
+
+
+def _scored(
+    options: argparse.Namespace, weights: Weights, config: TrialConfig, device: torch.device
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    if not options.scorers:
+        return _table(options, weights, config, device)
+    from scp_ray.tune.beside import beside_main_thread
+
+    return beside_main_thread(lambda: _table(options, weights, config, device))
+
+
+def _table(
+    options: argparse.Namespace, weights: Weights, config: TrialConfig, device: torch.device
+) -> tuple[pd.DataFrame, dict[str, int]]:
     """A row per channel, and how many pieces of the work each process did: see ``Scorers.tally``."""
     import torch
 
     from scp_ray.allocator import keep_freed_memory
     from scp_ray.assembly import build_learner, layer_scores
     from scp_ray.backbones.layers import find_layer
-    from scp_ray.devices import choose_device
     from scp_ray.loop.rounds import kept_channels
     from scp_ray.terminal import Counter
 
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    device = choose_device("cpu" if options.scorers and not options.gpus_per_scorer else options.device)
-    config.pick.check(config.criterion, config.dataset.attribute_names)
     data, bases = config.dataset.load(), weights.needed_by(config)
     learner = build_learner(config, data, bases).to(device)
     weights.load_(learner)
     layer = find_layer(learner.layers, config.layer)
     if not options.scorers:
-        scores = layer_scores(config, data, device, learner, layer)
+        scores = layer_scores(config, data, device, learner, layer, score=_scored_here)
         return _ranked(scores, kept_channels(learner, layer)), {}
     from scp_ray.tune.connection import connected
     from scp_ray.tune.scorers import Scorers
@@ -145,6 +169,28 @@ def _table(options: argparse.Namespace, weights: Weights, config: TrialConfig) -
         finally:
             scorers.close()
     return _ranked(scores, kept_channels(learner, layer)), dict(scorers.tally)
+
+
+def _scored_here(criterion: Criterion, learner: Learner, layer: PrunableLayer, batches: Any, **options: Any) -> Tensor:
+    """``criterion.score`` in this process, which tells how far it is."""
+    return criterion.score(learner, layer, _Counted(batches), **options)
+
+
+class _Counted:
+    """Batches that tell how many of them are done."""
+
+    def __init__(self, batches: Any) -> None:
+        from scp_ray.terminal import Counter
+
+        self._batches, self._progress = batches, Counter("batches")
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for done, batch in enumerate(self._batches, 1):
+            yield batch
+            self._progress("scoring", done, len(self))
 
 
 def _check_places(options: argparse.Namespace) -> None:

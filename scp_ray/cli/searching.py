@@ -12,7 +12,7 @@ from scp_ray.cli.planning import tell_forecast
 from scp_ray.cli.spaces import command_line
 
 if TYPE_CHECKING:
-    from scp_ray.config import Arm, SweepConfig
+    from scp_ray.config import SweepConfig
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
     from scp_ray.tune.search_sweep import Standing
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
 
 def dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -> int:
     """Say what would run."""
+    from scp_ray.cli.sweep import warn_at_chance
     from scp_ray.tune.search_sweep import standing
 
     before = standing(config, ledger, retry_failed=options.retry_failed)
     _tell_standing(config, before)
+    warn_at_chance(before.plan, ledger)
     tell_forecast(options, config, ledger, _summary(config, before, ledger))
     return 0
 
 
-def search(options: argparse.Namespace, config: SweepConfig, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
-    """Run it and report; ``arms`` are its start points."""
-    from scp_ray.cli.sweep import tell_outcome
+def search(options: argparse.Namespace, config: SweepConfig, before: Standing, ledger: Ledger, lease: Lease) -> int:
+    """Run it and report; ``before`` is how far it is."""
+    from scp_ray.cli.sweep import tell_outcome, warn_at_chance
     from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
     from scp_ray.tune.search_sweep import run_search, standing
     from scp_ray.tune.space import Plan
 
-    before = standing(config, ledger, retry_failed=options.retry_failed)
     _tell_standing(config, before)
-    arms[0].trials[0].config.backbone.check_weights()
+    warn_at_chance(before.plan, ledger)
     console, fill = Console(Plan((), (), (), 0)), shlex.join(["scp-ray", "track", str(ledger.root)])
     sinks: list[Sink] = [console, Apart(ledger, fill, console.note)]
     rerun = command_line(options, "sweep", "--retry-failed")

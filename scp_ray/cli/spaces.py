@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scp_ray.errors import ConfigError
-
 if TYPE_CHECKING:
     from scp_ray.config import SweepConfig
     from scp_ray.data.base import DataSet
@@ -60,15 +58,8 @@ def read_config(options: argparse.Namespace) -> SweepConfig:
 def prepare_data(config: SweepConfig, *, decode: bool = True) -> None:
     """Look at the data sets' files, build the stores that are missing, and say what is wrong and what is done about it.
 
-    Raises ConfigError with all that is wrong with the arms and can be told before images are looked at, DataError
-    where a data set cannot be used.
+    Raises DataError where a data set cannot be used.
     """
-    try:
-        config.check()
-    except ConfigError as error:
-        if not all(fault.startswith("trial.dataset") for fault in error.faults):
-            raise
-        # of the data alone: told below, where those of the images are told with them
     for data_set in config.data_sets():
         prepare_data_set(data_set, decode=decode)
 

@@ -9,16 +9,17 @@ import argparse
 import math
 import shlex
 import sys
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from scp_ray import signals
 from scp_ray.cli.output import print_json
 from scp_ray.cli.planning import check_limit, foresee, tell_forecast
+from scp_ray.cli.preparing import checked, images_known, leaving_no_trace, ready_arms
 from scp_ray.cli.spaces import WAIT_S, add_space_arguments, command_line, prepare_data, read_config, seconds_of
 
 if TYPE_CHECKING:
-    from scp_ray.config import Arm
+    from scp_ray.config import Arm, SweepConfig, TrialConfig
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
     from scp_ray.places import AnyPath
@@ -51,39 +52,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
-    from scp_ray.cli.searching import dry_run, search
     from scp_ray.ledger import Ledger
-    from scp_ray.ledger.changes import refuse_other_settings
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
-    from scp_ray.tune.space import plan_jobs
 
     config = read_config(options)
-    ledger = Ledger(sweep_folder(options.out, config.name))  # before hours of decoding: it may name no place
-    prepare_data(config, decode=not options.dry_run)
+    ledger = Ledger(sweep_folder(options.out, config.name))
+    if options.dry_run:
+        return _dry_run(options, config, ledger)
+    with leaving_no_trace(ledger.root), lease_on(ledger.driver) as lease:
+        held = Ledger(ledger.root, token=lease.token)
+        run_held = _search_held if config.search else _run_held
+        return run_held(options, config, held, lease)
+
+
+def _dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -> int:
+    from scp_ray.cli.searching import dry_run
+    from scp_ray.tune.space import plan_jobs
+
+    if not images_known(config):
+        checked(config)
+    prepare_data(config, decode=False)
     arms = config.resolved_arms()
+    _refuse_other_settings(config, arms, ledger)
+    if config.search:
+        return dry_run(options, config, ledger)
+    plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+    _tell_plan(plan, arms, config.keep_models)
+    warn_at_chance(plan, ledger)
+    tell_forecast(options, config, ledger, _plan_summary(plan, ledger.root))
+    return 0
+
+
+def _refuse_other_settings(config: SweepConfig, arms: list[Arm], ledger: Ledger) -> None:
+    from scp_ray.ledger.changes import refuse_other_settings
+
     previous = ledger.definition() if ledger.definition_path.exists() else None
     refuse_other_settings(arms, previous, ledger.rounds, searching=config.search is not None)
-    if options.dry_run and config.search:
-        return dry_run(options, config, ledger)
-    if options.dry_run:
-        plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
-        _tell_plan(plan, arms, config.keep_models)
-        tell_forecast(options, config, ledger, _plan_summary(plan, ledger.root))
-        return 0
-    if options.max_gpu_hours is not None:
-        check_limit(foresee(options, config, ledger), options.max_gpu_hours)
-    fresh = not ledger.root.exists()
-    try:
-        with lease_on(ledger.driver) as lease:
-            held = Ledger(ledger.root, token=lease.token)
-            if config.search:
-                return search(options, config, arms, held, lease)
-            return _run_held(options, config, arms, held, lease)
-    finally:
-        root = ledger.root
-        if fresh and isinstance(root, Path) and root.exists() and not any(root.iterdir()):
-            root.rmdir()  # refused before anything was written: leave no trace
 
 
 def _positive(text: str) -> float:
@@ -96,18 +101,64 @@ def _positive(text: str) -> float:
     return number
 
 
-def _run_held(options: argparse.Namespace, config: Any, arms: list[Arm], ledger: Ledger, lease: Lease) -> int:
+def _refusing(
+    options: argparse.Namespace, config: SweepConfig, ledger: Ledger
+) -> Callable[[Sequence[TrialConfig]], None]:
+    """Raises where the machine or the cluster, the weights or the limit on GPU-hours do not allow what is asked for."""
+
+    def refuse(configs: Sequence[TrialConfig]) -> None:
+        from scp_ray.tune.ahead import check_ahead
+
+        check_ahead(config.resources, config.data_sets(), ledger.root, options.address)
+        for backbone in dict.fromkeys(each.backbone for each in configs):
+            backbone.check_weights()
+        if options.max_gpu_hours is not None:
+            check_limit(foresee(options, config, ledger), options.max_gpu_hours)
+
+    return refuse
+
+
+def _search_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease) -> int:
+    from scp_ray.cli.searching import search
+    from scp_ray.tune.search_sweep import Standing, standing
+
+    def look_up(arms: list[Arm]) -> tuple[Standing, bool]:
+        _refuse_other_settings(config, arms, ledger)
+        found = standing(config, ledger, retry_failed=options.retry_failed)
+        return found, not found.over
+
+    _, before = ready_arms(
+        config,
+        new=not ledger.definition_path.exists(),
+        plan=look_up,
+        refuse=_refusing(options, config, ledger),
+        look=options.max_gpu_hours is not None,
+    )
+    return search(options, config, before, ledger, lease)
+
+
+def _run_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease) -> int:
     from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
     from scp_ray.tune.space import plan_jobs
     from scp_ray.tune.sweep import run_sweep
 
-    plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+    def compare(arms: list[Arm]) -> tuple[Plan, bool]:
+        _refuse_other_settings(config, arms, ledger)
+        found = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
+        return found, bool(found.to_do)
+
+    arms, plan = ready_arms(
+        config,
+        new=not ledger.definition_path.exists(),
+        plan=compare,
+        refuse=_refusing(options, config, ledger),
+        look=options.max_gpu_hours is not None,
+    )
     _tell_plan(plan, arms, config.keep_models)
+    warn_at_chance(plan, ledger)
     rerun = command_line(options, "sweep", "--retry-failed")
     sinks: list[Sink] = []
-    for backbone in {job.config.backbone for job in plan.to_do}:
-        backbone.check_weights()
     if plan.to_do:
         console, fill = Console(plan), shlex.join(["scp-ray", "track", str(ledger.root)])
         sinks = [console, Apart(ledger, fill, console.note)]
@@ -157,6 +208,14 @@ def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
         bytes_ = plan.weight_bytes()
         parts.append(f"weights and state on disk: at most {bytes_ / 1e6:,.0f} MB (keep_models: {keep_models})")
     say("; ".join(parts) + ".")
+
+
+def warn_at_chance(plan: Plan, ledger: Ledger) -> None:
+    """Of base models that are there already; of others the sweep says it when they are trained."""
+    from scp_ray.tune.chance import planned_warning
+
+    if warning := planned_warning(plan, ledger):
+        say(warning)
 
 
 def tell_outcome(outcome: Any, root: AnyPath, rerun: str) -> None:

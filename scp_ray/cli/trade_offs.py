@@ -33,9 +33,10 @@ def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
     content |= {"reference": result.reference, "left_out": result.left_out, "importance": importance}
     if show_test:
         from scp_ray.ledger.reveals import count_reveal
-        from scp_ray.report.test_numbers import revealed
+        from scp_ray.report.test_numbers import remove_test_files, revealed
 
         reveals = count_reveal(sweep.ledger)
+        remove_test_files(sweep)
         table = revealed(sweep, result)
         files.append(write_revealed(sweep, table))
         lines += [table.drop(columns="configurations").to_string(index=False, float_format="{:.4f}".format)]

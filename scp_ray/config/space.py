@@ -129,8 +129,10 @@ class SweepConfig:
         found = [read_plugin(datasets, raw, "trial.dataset", []) for raw in raws]
         return list(dict.fromkeys(data_set for data_set in found if data_set is not None))
 
-    def check(self) -> None:
+    def check(self) -> list[TrialConfig]:
         """Look at all that the arms name, but for the images: tables, weights, layers, and what does not go together.
+
+        Returns the arms; of a search those at the ends of its ranges, and of each choice.
 
         Raises ConfigError with all faults of all arms.
         """
@@ -139,10 +141,12 @@ class SweepConfig:
             found = points_of(self.trial, self.search, faults)
         else:
             found = combinations(self.trial, self.grid, self.arms, faults)
-        for *_, raw in found:
-            check_deeper(raw, read_trial(raw, faults), faults)
+        configs = [read_trial(raw, faults) for *_, raw in found]
+        for (*_, raw), config in zip(found, configs, strict=True):
+            check_deeper(raw, config, faults)
         if faults:
             raise ConfigError(list(dict.fromkeys(faults)))
+        return [config for config in configs if config is not None]
 
     def resolved_arms(self) -> list[Arm]:
         """Every arm with its trials resolved: tables read, layers found, ids made.

@@ -148,6 +148,10 @@ class ListedImages(DataSet):
         self.rows()
         self._source().stamps()
 
+    def is_known(self) -> bool:
+        """See ``DataSet.is_known``."""
+        return known_facts(self._source()) is not None
+
     def sources(self) -> str:
         """See ``DataSet.sources``."""
         return sources_of(self.table()["digest"])

@@ -14,6 +14,15 @@ from scp_ray.maths.report import FairnessReport, fairness_report
 from scp_ray.report.objectives import seed_rows
 from scp_ray.report.search_result import SearchResult
 
+FILES = ("search-test.csv", "tables/table-test.*")  # that a report writes of test numbers
+
+
+def remove_test_files(sweep: Sweep) -> None:
+    """Those of an earlier report would stand beside a newer one as if they were of it; they can be made again."""
+    for pattern in FILES:
+        for path in (sweep.ledger.root / "report").glob(pattern):
+            path.unlink(missing_ok=True)
+
 
 def selected_arms(result: SearchResult) -> list[str]:
     """The configurations that a report selects: the front's, and the best under each constraint."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 import ray
+from ray._private.services import get_ray_address_from_environment
 from ray.exceptions import AuthenticationError
 
 from scp_ray import signals
@@ -66,11 +67,16 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
 
 
 def _check_answers(address: str | None) -> None:
-    """Raises ConnectionError where nothing listens at host:port: ray.init alone tries for more than ten minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    """Raises ConnectionError where nothing listens: ray.init alone tries for more than ten minutes.
+
+    "auto" is what RAY_ADDRESS names, else a Ray of this machine, else the last one that ``ray start`` has started here,
+    whose address stays in a file when it has died.
+    """
+    there = get_ray_address_from_environment("auto", None) if address == "auto" else address
+    host, _, port = (there or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return  # "auto", or nothing
+        return  # none, or not host:port, which ray.init refuses
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
     except OSError as error:
-        raise ConnectionError(str(error)) from error
+        raise ConnectionError(f"{there}: {error}" if address == "auto" else str(error)) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from scp_ray.errors import LedgerError, ResourceError
 from scp_ray.places import AnyPath, any_path
+from scp_ray.tune.beside import beside_main_thread
 from scp_ray.tune.connection import connected
 from scp_ray.tune.facts import existing, facts_here, machine_here
 from scp_ray.tune.nodes import on_each
@@ -54,8 +55,7 @@ def examine(address: str | None, out: str) -> Findings:
             found.faults.append(fault)
     else:
         try:
-            with connected(address):
-                _look_at_cluster(found, folder, on_disk)
+            beside_main_thread(lambda: _look_at_cluster(address, found, folder, on_disk))
         except (ResourceError, LedgerError) as error:
             found.faults.append(str(error))
     for node in found.nodes:
@@ -63,17 +63,18 @@ def examine(address: str | None, out: str) -> Findings:
     return found
 
 
-def _look_at_cluster(found: Findings, folder: AnyPath | None, on_disk: str | None) -> None:
-    """Raises LedgerError where this process cannot write to the folder."""
-    nodes = cluster_nodes()
-    for node, answer in on_each(nodes, facts_here, on_disk).items():
-        if isinstance(answer, ResourceError):
-            found.faults.append(f"{node.name}: {answer}")
-        else:
-            found.nodes.append({"name": node.name, "cpus": node.cpus, "gpus": node.gpus} | answer)
-    if folder is not None:
-        by_node = probe_folder(nodes, folder)
-        found.faults += [f"{node.name}: {fault}" for node, faults in by_node.items() for fault in faults]
+def _look_at_cluster(address: str, found: Findings, folder: AnyPath | None, on_disk: str | None) -> None:
+    """Raises ResourceError where no cluster answers, LedgerError where this process cannot write to the folder."""
+    with connected(address):
+        nodes = cluster_nodes()
+        for node, answer in on_each(nodes, facts_here, on_disk).items():
+            if isinstance(answer, ResourceError):
+                found.faults.append(f"{node.name}: {answer}")
+            else:
+                found.nodes.append({"name": node.name, "cpus": node.cpus, "gpus": node.gpus} | answer)
+        if folder is not None:
+            by_node = probe_folder(nodes, folder)
+            found.faults += [f"{node.name}: {fault}" for node, faults in by_node.items() for fault in faults]
 
 
 def judge(node: Mapping[str, Any], driver: Mapping[str, str], found: Findings) -> None:

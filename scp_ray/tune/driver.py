@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,47 +11,29 @@ from ray import tune
 from ray.air.execution._internal import actor_manager
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 
-from scp_ray import signals
 from scp_ray.errors import LedgerError, ScpError, SweepHeldError
 from scp_ray.ledger import Ledger, Sink
 from scp_ray.ledger.lease import Lease, holds
 from scp_ray.ledger.records import Row
 from scp_ray.tune.bases import NotSnapshotted
+from scp_ray.tune.beside import begin, keep_signals
 from scp_ray.tune.space import Job, base_failed
 from scp_ray.tune.trainable import pack, unpack
 
 LOST_WORKER_RETRIES = 3
-RETAKE_S = 0.01
 # A worker's death is told with its cause by its node; what no node tells of is a node that has gone. SIGTERM comes
 # from whoever takes the machine back (Slurm, spot).
 _NODE_LOST = ("node has died", "receives a SIGTERM")
 
 
-def beside_main_thread(work: Callable[[], None], driver: Driver) -> None:
-    """Run ``work`` in a thread, so that a signal finds the main thread free, and its handlers in place.
+def run_beside(work: Callable[[], None], driver: Driver) -> None:
+    """``work`` beside the main thread, which keeps the signals until Ray is up; see ``beside``.
 
-    ray.init and Tune put Python handlers of their own in place, but only on the main thread. Ray's core puts one for
-    SIGTERM, which aborts the process, from any thread and unseen: until Ray is up, ours are put back again and again.
-    One thread for it all, since what Ray starts dies with the thread that started it. On a signal the driver is told,
-    and the thread waited for.
+    On a signal the driver is told, and the thread waited for.
     """
-    ended: Future[None] = Future()
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            ended.set_exception(error)
-        else:
-            ended.set_result(None)
-
-    thread = threading.Thread(target=run, name="scp_ray sweep", daemon=True)
-    thread.start()
+    thread, ended = begin(work)
     try:
-        while not (driver.ray_is_up.is_set() or ended.done()):
-            signals.take_back()
-            time.sleep(RETAKE_S)
-        signals.take_back()
+        keep_signals(lambda: driver.ray_is_up.is_set() or ended.done())
         ended.exception()  # waits
     except KeyboardInterrupt:
         driver.interrupted = True
@@ -98,7 +78,7 @@ class Driver(NotSnapshotted, tune.Stopper):  # type: ignore[misc]
     def run(self, work: Callable[[], None]) -> None:
         """Do ``work`` beside the main thread. Raises SweepHeldError where another driver has the sweep by its end."""
         try:
-            beside_main_thread(work, self)
+            run_beside(work, self)
         except LedgerError:
             if self._ledger.token is None or holds(self._ledger.driver, self._ledger.token):
                 raise

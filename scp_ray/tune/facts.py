@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from scp_ray.data.source import store_home
+from scp_ray.tune.placement import Node
 from scp_ray.tune.versions import versions_here
 
 _MEMORY = Path("/proc/meminfo")
@@ -34,10 +34,16 @@ def facts_here(out: str | None) -> dict[str, Any]:
 
 def machine_here(out: str | None) -> dict[str, Any]:
     """The same without a cluster, with the CPUs and GPUs that Ray would count if it were started."""
-    from ray._private.accelerators import get_accelerator_manager_for_resource
+    node = node_here()
+    return {"name": node.name, "cpus": node.cpus, "gpus": node.gpus} | facts_here(out)
 
-    gpus = get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators()
-    return {"name": platform.node(), "cpus": os.cpu_count(), "gpus": gpus} | facts_here(out)
+
+def node_here() -> Node:
+    """This machine as the only node of a Ray that would be started here: a container's share and overrides count."""
+    from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+
+    counted = ResourceAndLabelSpec().resolve(is_head=True)
+    return Node(platform.node(), counted.num_cpus, counted.num_gpus)
 
 
 def existing(folder: Path) -> Path:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import ray
 
 from scp_ray.config import Resources, SweepConfig, TrialConfig
+from scp_ray.errors import ResourceError
 from scp_ray.places import AnyPath
+from scp_ray.tune.beside import beside_main_thread
 from scp_ray.tune.calibrate import Counts, Task, calibrate
 from scp_ray.tune.connection import connected
 from scp_ray.tune.cost import Cost, Range, Rates, Slots, Work, cost_of, searched, spanned, works_of
 from scp_ray.tune.disk import Disk, disk_of
-from scp_ray.tune.facts import machine_here
+from scp_ray.tune.facts import node_here
+from scp_ray.tune.node_types import nodes_to_come
 from scp_ray.tune.outlook import Outlook
 from scp_ray.tune.placement import Bundle, Node, fits, head_only, trial_bundles
-from scp_ray.tune.preflight import cluster_nodes
+from scp_ray.tune.preflight import checked_request, cluster_nodes
 from scp_ray.tune.rates import History, history_of
 from scp_ray.tune.space import Job
 
@@ -35,6 +37,7 @@ class Forecast:
     where: str  # "2 CPUs of this machine": what the slots were counted on
     sources: list[str]  # where the rates come from, a sentence each
     history: History = field(default_factory=History)
+    refusal: str = ""  # why a sweep would be refused there, as it says it
 
 
 def forecast(
@@ -52,22 +55,29 @@ def forecast(
     """
     history = history_of(root)
     if address is None:
-        machine = machine_here(None)
-        nodes = [Node(platform.node(), machine["cpus"], machine["gpus"])]
-        return _forecast(config, ahead, history, nodes, "this machine", calibrate, limit_s)
+        return _forecast(config, ahead, history, [node_here()], [], "this machine", calibrate, limit_s)
+    return beside_main_thread(lambda: _forecast_of_cluster(config, ahead, history, address, limit_s))
+
+
+def _forecast_of_cluster(
+    config: SweepConfig, ahead: Outlook, history: History, address: str, limit_s: float
+) -> Forecast:
     with connected(address):
         nodes = cluster_nodes()
-        bundle = head_only(trial_bundles(config.resources, nodes))[0]
+        to_come = nodes_to_come(config.resources.node_types, nodes, config.resources.scorers + 1)
+        bundle = head_only(trial_bundles(config.resources, [*nodes, *to_come]))[0]
         remote = ray.remote(num_cpus=bundle["CPU"], num_gpus=bundle["GPU"])(calibrate)
 
         def measure(tasks: Sequence[Task], **options: object) -> list[Rates | str]:
+            if not fits([bundle], nodes):
+                return ["no node of the cluster can hold a trial now"] * len(tasks)
             try:
                 found: list[Rates | str] = ray.get(remote.remote(tasks, **options), timeout=3 * limit_s + 60)
             except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError) as error:
                 return [f"the cluster did not measure it ({type(error).__name__})"] * len(tasks)
             return found
 
-        return _forecast(config, ahead, history, nodes, f"the cluster at {address}", measure, limit_s)
+        return _forecast(config, ahead, history, nodes, to_come, f"the cluster at {address}", measure, limit_s)
 
 
 def _forecast(
@@ -75,11 +85,18 @@ def _forecast(
     ahead: Outlook,
     history: History,
     nodes: Sequence[Node],
+    to_come: Sequence[Node],
     where: str,
     measure: Callable[..., list[Rates | str]],
     limit_s: float,
 ) -> Forecast:
-    bundles = trial_bundles(config.resources, nodes)
+    refusal = ""
+    try:
+        bundles = checked_request(config.resources, nodes, to_come)
+    except ResourceError as error:
+        refusal, bundles = str(error), trial_bundles(config.resources, [*nodes, *to_come])
+    if not refusal and not fits(bundles, nodes):
+        nodes, where = [*nodes, *to_come], f"{where}, with nodes that may still start"
     slots = Slots(slots_on(nodes, head_only(bundles)), slots_on(nodes, bundles))
     device = "cuda" if bundles[0]["GPU"] else "cpu"
     rates, sources = _rates(config.resources, ahead.jobs, history, device, bundles[0]["GPU"] > 0, measure, limit_s)
@@ -90,7 +107,7 @@ def _forecast(
         least, most = _searched(ahead, works)
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     have = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "") + f" of {where}"
-    return Forecast(cost_of(least, most, slots), slots, disk, have, sources, history)
+    return Forecast(cost_of(least, most, slots), slots, disk, have, sources, history, refusal)
 
 
 def _searched(ahead: Outlook, works: Sequence[Work]) -> tuple[list[Work], list[Work]]:

@@ -48,17 +48,24 @@ def place_trials(
     """
     nodes = cluster_nodes()
     to_come = nodes_to_come(resources.node_types, nodes, resources.scorers + 1) if may_grow else []
+    bundles = checked_request(resources, nodes, to_come)
+    if not fits(bundles, nodes):
+        _wait_for_nodes(bundles, to_come, wait_s, check_on)
+    return bundles
+
+
+def checked_request(resources: Resources, nodes: Sequence[Node], to_come: Sequence[Node] = ()) -> list[Bundle]:
+    """The bundles of a trial. Raises ResourceError where these nodes could never hold them, with the nearest request
+    that fits.
+    """
     bundles = trial_bundles(resources, [*nodes, *to_come])
     if resources.device == "cuda" and not bundles[0]["GPU"]:
         raise ResourceError(
             "resources.device is cuda, but a trial gets no GPU: the cluster has none, or gpus_per_trial is 0. "
             "Use --set resources.device=cpu, or a cluster with GPUs."
         )
-    if fits(bundles, nodes):
-        return bundles
-    if not fits(bundles, [*nodes, *to_come]):
+    if not fits(bundles, nodes) and not fits(bundles, [*nodes, *to_come]):
         raise ResourceError(_refusal(bundles, nodes, to_come))
-    _wait_for_nodes(bundles, to_come, wait_s, check_on)
     return bundles
 
 

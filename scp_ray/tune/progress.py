@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from scp_ray.terminal import Line, duration
+from scp_ray.tune.chance import chance_warning
 from scp_ray.tune.space import Job, Plan
 
 
@@ -55,7 +56,8 @@ class Console:
             return
         self._tell_micro_batch(job, row)
         if job.trial is None:
-            self._warn_at_chance(job, row)
+            if warning := chance_warning({job.label: row}):
+                self._write(warning, stays=True)
             self._finish(job)
         elif row["round"] > self._rounds[job.id] or not job.config.rounds:
             self._left[job.id] -= job.epochs(row["round"] - self._rounds[job.id])
@@ -96,18 +98,6 @@ class Console:
             f"images at a time, with the same step (round {row['round']}; column micro_batch).",
             stays=True,
         )
-
-    def _warn_at_chance(self, job: Job, row: dict[str, Any]) -> None:
-        chance = 1 / row["num_classes"]
-        # two standard errors of a guesser's accuracy on so many images
-        doubt = 2 * (chance * (1 - chance) / row["val_n"]) ** 0.5
-        if row["val_balanced_accuracy"] <= chance + doubt:
-            self._write(
-                f"warning: {job.label} is at chance: balanced accuracy {row['val_balanced_accuracy']:.3f}, guessing "
-                f"gives {chance:.3f}. A constant classifier has gap 0 and no FATE; train longer "
-                "(trial.train.epochs) or with another lr before reading anything into this sweep.",
-                stays=True,
-            )
 
     def _tick(self) -> None:
         while not self._closed.wait(self._line.every_s):

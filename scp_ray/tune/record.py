@@ -25,31 +25,45 @@ from scp_ray.maths.report import FairnessReport
 from scp_ray.methods.base import all_needs
 from scp_ray.methods.vanilla import Vanilla
 from scp_ray.parts import ChannelScores, FairnessData, Learner, PrunableLayer
+from scp_ray.terminal import Progress, silent
 from scp_ray.trial import BaseModel, Step, run_trial, train_base
 
 SECOND_TRY = 2  # micro-batches of a training batch that memory did not take whole
 
 
-def record_base(config: TrialConfig, ledger: Ledger, *, device: torch.device, checkpoint_s: float = 600) -> Row:
+def record_base(
+    config: TrialConfig,
+    ledger: Ledger,
+    *,
+    device: torch.device,
+    checkpoint_s: float = 600,
+    progress: Progress = silent,
+) -> Row:
     """Train a base model, or go on with one that was interrupted; returns its row, which is then committed.
 
-    Where memory does not take its batches it is run once more from its last state, each batch cut in two. Raises
-    BatchTooLargeError where that does not help, or cannot be done.
+    ``progress`` is told of every epoch. Where memory does not take its batches it is run once more from its last state,
+    each batch cut in two. Raises BatchTooLargeError where that does not help, or cannot be done.
     """
     try:
-        return _record_base(config, ledger, device, checkpoint_s)
+        return _record_base(config, ledger, device, checkpoint_s, progress)
     except BatchTooLargeError as error:
         if not error.can_be_cut:
             raise
     _give_memory_back(device)
-    return _record_base(config, ledger, device, checkpoint_s, micro_batches=SECOND_TRY)
+    return _record_base(config, ledger, device, checkpoint_s, progress, micro_batches=SECOND_TRY)
 
 
 def _record_base(
-    config: TrialConfig, ledger: Ledger, device: torch.device, checkpoint_s: float, micro_batches: int = 1
+    config: TrialConfig,
+    ledger: Ledger,
+    device: torch.device,
+    checkpoint_s: float,
+    progress: Progress,
+    micro_batches: int = 1,
 ) -> Row:
     base_id = id_of_base(config)
     states, clock = ledger.states(base_id), _Clock(checkpoint_s)
+    stage = f"base {config.method.plugin_name}, seed {config.seed}"
     if ledger.base_done(base_id):  # by a worker that died before it could say so
         states.remove()
         return ledger.base_row(base_id)
@@ -63,6 +77,7 @@ def _record_base(
     for event in events:
         if isinstance(event, Step):
             clock.save(states, event)
+            progress(stage, event.epoch, event.epochs)
         else:
             row = base_row(config, base_id, event, str(device))
             ledger.commit_base(base_id, row, event, data)
@@ -79,16 +94,17 @@ def record_trial(
     checkpoint_s: float = 600,
     keep_model: bool = True,
     score: BatchScores | None = None,
+    progress: Progress = silent,
 ) -> Iterator[Row]:
     """Yield the row of each round: those in the ledger first, then each new one as soon as it is committed.
 
     Rows that are there come too, because a worker may have died between a commit and its report. The trial's base
-    models have to be in the ledger. ``score`` takes the place of scoring in this process. Memory that does not take a
-    batch is met as by ``record_base``.
+    models have to be in the ledger. ``score`` takes the place of scoring in this process. ``progress`` is told of every
+    epoch of all rounds. Memory that does not take a batch is met as by ``record_base``.
     """
     last_told = -1
     try:
-        for row in _record_trial(trial, ledger, device, checkpoint_s, keep_model, score):
+        for row in _record_trial(trial, ledger, device, checkpoint_s, keep_model, score, progress):
             last_told = row["round"]
             yield row
         return
@@ -96,7 +112,7 @@ def record_trial(
         if not error.can_be_cut:
             raise
     _give_memory_back(device)
-    again = _record_trial(trial, ledger, device, checkpoint_s, keep_model, score, micro_batches=SECOND_TRY)
+    again = _record_trial(trial, ledger, device, checkpoint_s, keep_model, score, progress, SECOND_TRY)
     yield from (row for row in again if row["round"] > last_told)
 
 
@@ -114,6 +130,7 @@ def _record_trial(
     checkpoint_s: float,
     keep_model: bool,
     score: BatchScores | None,
+    progress: Progress,
     micro_batches: int = 1,
 ) -> Iterator[Row]:
     config, data = trial.config, _load(trial.config, ledger)
@@ -145,6 +162,7 @@ def _record_trial(
     for event in events:
         if isinstance(event, Step):
             clock.save(states, event)
+            progress("fine-tuning", (event.round - 1) * event.epochs + event.epoch, config.rounds * event.epochs)
             continue
         row = round_row(trial, base, vanilla, event, str(device))
         rows.append(row)
