@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from scp_ray.cli.spaces import prepare_data
-from scp_ray.errors import ConfigError
+from scp_ray.errors import ConfigError, ScpError
 from scp_ray.places import AnyPath
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def checked(config: SweepConfig) -> list[TrialConfig] | None:
 
 def images_known(config: SweepConfig) -> bool:
     """Whether every image has been looked at, so that the arms can be resolved at once."""
-    return all(data_set.is_known() for data_set in config.data_sets())
+    try:
+        return all(data_set.is_known() for data_set in config.data_sets())
+    except ScpError:  # of the tables: ``checked`` tells it with all else that is wrong
+        return False
 
 
 def _look_at_images(config: SweepConfig) -> None:
