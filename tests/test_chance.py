@@ -40,6 +40,8 @@ def test_the_plan_warns_of_those_in_the_ledger(tmp_path: Path) -> None:
     accuracy = balanced_accuracy_score(said["label"], said["prediction"])
     warning = f"warning: base vanilla, seed=0 is at chance: balanced accuracy {accuracy:.3f}, guessing gives 0.250."
     assert accuracy < 0.35
+    lines = [line for line in trained.err.splitlines() if line.startswith("round ")]
+    assert lines[0].startswith("round 0: ") and lines[0].endswith("FATE undefined: the baseline's gap is 0")
     for answer in (trained, ask("sweep", *asked, "--set", "grid.pr_c=[0.2]", "--dry-run"), ask("trial", *asked)):
         assert answer.code == 0
         assert answer.err.count(warning) == 1

@@ -15,7 +15,6 @@ import pytest
 from asking import MINIATURE, Answer, ask
 from PIL import Image
 
-from scp_ray.cli.attaching import attached_of
 from scp_ray.ledger import load_sweep
 from scp_ray.report.tables import caption, fate_table
 
@@ -190,22 +189,6 @@ def test_test_numbers_are_counted_and_have_a_section_of_their_own(done, tmp_path
     shown = (root / "report" / "index.html").read_text(encoding="utf-8")
     assert 'id="test-title"' in shown and "have now been shown 1 time (" in shown
     assert (root / "report" / "tables" / "table-test.csv").exists()
-
-
-def test_test_numbers_of_an_earlier_report_do_not_stay_beside_a_newer_one(done, tmp_path):
-    """Nor are they brought to a tracker as part of it. What else lies in report/ stays."""
-    root = Path(shutil.copytree(done[0], tmp_path / "copy"))
-    assert ask("report", root).code == 0
-    before = set(contents(root / "report"))
-    assert ask("report", root, "--show-test").code == 0
-    added = set(contents(root / "report")) - before
-    assert added == {"search-test.csv", *(f"tables/table-test.{kind}" for kind in ("csv", "md", "tex"))}
-    assert {f"report/{name}" for name in added} <= set(attached_of(load_sweep(root), "none").files)
-    (root / "report" / "notes.txt").write_text("test: mine")
-    assert ask("report", root).code == 0
-    assert set(contents(root / "report")) == before | {"notes.txt"}
-    assert not any("test" in name for name in attached_of(load_sweep(root), "none").files)
-    assert 'id="test-title"' not in (root / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_report_is_of_means_over_seeds(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,20 @@ def test_what_is_done_asks_for_nothing(space: Path, tmp_path: Path) -> None:
     answer = ask("sweep", space, "--out", tmp_path / "results", "--set", "resources.cpus_per_trial=4096")
     assert answer.code == 0, answer.err
     assert "Nothing to do" in answer.err and not store.exists()
+
+
+def test_a_dry_run_says_where_nothing_fits(space: Path, tmp_path: Path) -> None:
+    """In the words of the sweep, which is refused; the plan is made all the same, for a machine that has more."""
+    asked = ("sweep", space, "--out", tmp_path / "results", "--set", "resources.cpus_per_trial=4096")
+    refused = ask(*asked)
+    assert refused.code == 3
+    reason = refused.err.removeprefix("scp-ray: ").strip()
+    assert reason.startswith(
+        "a trial asks for 4096 CPUs and 0 GPUs on one node, and the nodes cannot hold that at once"
+    )
+    assert f"The nearest request that fits: --set resources.cpus_per_trial={os.cpu_count()}" in reason
+    answer = ask(*asked, "--dry-run", "--json")
+    assert answer.code == 0
+    assert f"(exit code 3): {reason}\n" in answer.err and "0 trials at a time" not in answer.err
+    assert answer.json["estimate"]["cannot_run"] == reason
+    assert ask(*asked[:4], "--dry-run", "--json").json["estimate"]["cannot_run"] is None

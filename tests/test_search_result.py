@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,11 @@ def test_test_numbers_of_what_was_selected(tmp_path):
         [0.61, f1, 0.61 - f1]
     )
     assert table.loc[("A", "val_eodd"), ["test", "optimism"]].tolist() == pytest.approx([0.25, 0.25 - 0.21])
+    # of 8 images one is answered wrong, and whichever group it is put into, the gap is the same
+    assert table["n"].unique().tolist() == [8]
+    floors = table["floor"].unstack()
+    assert floors[["val_f1", "val_fate_eodd_base"]].isna().all(axis=None)
+    assert floors["val_eodd"].tolist() == pytest.approx([0.25] * 4)
     base_f1 = (1 + 1 / 3) / 2
     assert table.loc[("C", "val_fate_eodd_base"), "test"] == pytest.approx(f1 / base_f1 - 0.25 / 0.5)
     assert table["configurations"].unique().tolist() == [5]
@@ -204,6 +210,9 @@ def test_looks_at_the_test_split_are_counted(folder):
     shown = "\n".join(trade_offs(load_sweep(folder), show_test=True)["lines"])
     assert "front of 5 configurations" in shown
     assert "have now been shown 3 times" in shown
+    assert "Test split, n = 8 images, means over seeds (of 0, 1)" in shown and "best_val_fate" in shown
+    # arm, objective, seeds, validation, test, floor
+    assert len(re.findall(r"\b[ABC] +val_eodd +2 +0\.\d{4} +0\.2500 +0\.2500 ", shown)) == 3
     assert json.loads((folder / "sweep.json").read_text())["test_reveals"] == 3
     assert not (folder / "driver.json").exists()
     written = {path.name for path in (folder / "report").iterdir()}

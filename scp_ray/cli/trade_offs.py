@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from scp_ray.ledger import Sweep
     from scp_ray.report.search_result import SearchResult
 
@@ -39,8 +41,9 @@ def trade_offs(sweep: Sweep, *, show_test: bool) -> dict[str, Any]:
         remove_test_files(sweep)
         table = revealed(sweep, result)
         files.append(write_revealed(sweep, table))
-        lines += [table.drop(columns="configurations").to_string(index=False, float_format="{:.4f}".format)]
-        words = _test_words(sweep, result, reveals)
+        shown = table.drop(columns=["n", "configurations"])
+        lines += [shown.to_string(index=False, float_format="{:.4f}".format, na_rep="")]
+        words = _test_words(sweep, table, result, reveals)
         lines += [f"\n{words}\n"]
         content["test"] = {"rows": table.to_dict("records"), "reveals": reveals, "words": words}
     return content | {"files": files, "lines": lines}
@@ -71,11 +74,16 @@ def _importance_lines(sweep: Sweep, result: SearchResult, importance: Mapping[st
     return []
 
 
-def _test_words(sweep: Sweep, result: SearchResult, reveals: int) -> str:
+def _test_words(sweep: Sweep, table: pd.DataFrame, result: SearchResult, reveals: int) -> str:
+    arms = [arm for arm in sweep.definition["arms"] if arm["label"] in set(table["arm"])]
+    seeds = ", ".join(map(str, sorted({entry["seed"] for arm in arms for entry in arm["trials"]})))
+    images = ", ".join(f"{n:,}" for n in sorted(set(table["n"])))
     rules = ", ".join(sorted({arm["config"]["select"] for arm in sweep.definition["arms"]}))
     return (
-        f"Test split, only for what validation has selected: the front of {result.tried} configurations "
-        f"and the best of them under each constraint, each at the round that select chose ({rules}). optimism is "
-        f"validation minus test, turned so that positive means validation looked better. Test numbers of this sweep "
-        f"have now been shown {reveals} time{'' if reveals == 1 else 's'} (sweep.json)."
+        f"Test split, n = {images} images, means over seeds (of {seeds}), only for what validation has selected: the "
+        f"front of {result.tried} configurations and the best of them under each constraint, each at the round that "
+        f"select chose ({rules}). floor is the noise floor of the test gap beside it: what a fair classifier would "
+        "show on these images. optimism is validation minus test, turned so that positive means validation looked "
+        "better. Test numbers of this sweep have now been "
+        f"shown {reveals} time{'' if reveals == 1 else 's'} (sweep.json)."
     )

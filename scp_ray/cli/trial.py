@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from scp_ray.cli.output import print_json
 from scp_ray.cli.preparing import leaving_no_trace, ready_arms
 from scp_ray.cli.spaces import add_space_arguments, command_line, read_config
+from scp_ray.cli.trial_lines import round_line, selected_line, title_line
 from scp_ray.errors import LedgerError
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig
     from scp_ray.ledger import Ledger
+    from scp_ray.ledger.records import Row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,15 +75,17 @@ def run(options: argparse.Namespace) -> int:
                 for base_id, base in trial.bases().items()}  # fmt: skip
         if warning := chance_warning(rows):
             progress.note(warning)
+        shown: list[Row] = []
         keep_model = config.keep_models != "none"
         with _kept(ledger, trial.trial_id, label, rerun, {}):
             for row in record_trial(
                 trial, ledger, device=device, checkpoint_s=checkpoint_s, keep_model=keep_model, progress=progress
             ):
-                progress.note(
-                    f"round {row['round']}: F1 {row['val_f1']:.4f}, Eodd {row['val_eodd']:.4f}, "
-                    f"FATE {row['val_fate_eodd_base']:+.4f}"
-                )
+                if not shown:
+                    progress.note(title_line(row))
+                shown.append(row)
+                progress.note(round_line(row, trial, ledger))
+        progress.note(selected_line(trial, shown))
         if options.json:
             print_json({"trial_id": trial.trial_id, "arm": arm.label, "rounds": ledger.rounds(trial.trial_id)})
     print(f"Ledger: {root}", file=sys.stderr)

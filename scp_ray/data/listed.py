@@ -22,7 +22,7 @@ from scp_ray.data.source import Source, exclusive
 from scp_ray.data.splits import Codes, clusters, deal
 from scp_ray.data.store import is_current, open_store, sources_of
 from scp_ray.data.store_writer import write_store
-from scp_ray.data.survey import drop_, duplicates_of, first_known, no_facts, repeated
+from scp_ray.data.survey import drop_, duplicates_of, first_known, no_facts, repeated, why_dropped
 from scp_ray.data.tables import UNKNOWN
 from scp_ray.disk import clear_unfinished
 from scp_ray.errors import ConfigError, DataError
@@ -136,7 +136,7 @@ class ListedImages(DataSet):
         if empty:
             raise DataError(
                 f"{self.plugin_name} at {self.root} has no {' and no '.join(empty)} rows; of {len(survey):,} listed "
-                f"rows {len(table):,} can be used{_why(survey)}. Check the split column and the images, or let the "
+                f"rows {len(table):,} can be used{why_dropped(survey)}. Check the split column and the images, or let the "
                 "rows be dealt (splits: seeded)."
             )
         order = np.argsort(table["split"].map(SPLITS.index).to_numpy(), kind="stable")
@@ -254,9 +254,3 @@ def _load(data_set: ListedImages) -> FairnessData:
         splits=opened.splits,
         sources=opened.sources,
     )
-
-
-def _why(survey: pd.DataFrame) -> str:
-    reasons = survey.loc[survey["dropped"] != "", "dropped"].value_counts()
-    counts = ", ".join(f"{count:,} dropped: {reason}" for reason, count in reasons.items())
-    return f" ({counts})" if counts else ""

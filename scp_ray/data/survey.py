@@ -45,3 +45,10 @@ def repeated(table: pd.DataFrame) -> pd.Series:
     usable = table[(table["dropped"] == "") & (table["duplicate"] != "")]
     ranked = usable.iloc[np.argsort(usable["split"].map(KEPT_FIRST.index).to_numpy(), kind="stable")]
     return pd.Series(table.index.isin(ranked.index[ranked["duplicate"].duplicated()]), index=table.index)
+
+
+def why_dropped(survey: pd.DataFrame) -> str:
+    """In brackets how many rows each reason took; nothing where none was dropped."""
+    reasons = survey.loc[survey["dropped"] != "", "dropped"].value_counts()
+    counts = ", ".join(f"{count:,} dropped: {reason}" for reason, count in reasons.items())
+    return f" ({counts})" if counts else ""
