@@ -136,8 +136,8 @@ class ListedImages(DataSet):
         if empty:
             raise DataError(
                 f"{self.plugin_name} at {self.root} has no {' and no '.join(empty)} rows; of {len(survey):,} listed "
-                f"rows {len(table):,} can be used{why_dropped(survey)}. Check the split column and the images, or let the "
-                "rows be dealt (splits: seeded)."
+                f"rows {len(table):,} can be used{why_dropped(survey)}. Check the split column and the images, or let "
+                "the rows be dealt (splits: seeded)."
             )
         order = np.argsort(table["split"].map(SPLITS.index).to_numpy(), kind="stable")
         columns = ["id", "unit", "label", "split", *self.attribute_names, "file", "digest"]
