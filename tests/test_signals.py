@@ -63,6 +63,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "miniature"
 
 
+@pytest.mark.slow
 def test_the_driver_is_stopped_again_and_again_and_the_sweep_goes_on(undisturbed: Path, tmp_path: Path) -> None:
     """While importing, while Ray starts, and while a round trains; then it is left alone and ends the same."""
     words, root = command(tmp_path), tmp_path / "miniature"

@@ -132,6 +132,7 @@ def points(database: Path) -> list[tuple[Any, ...]]:
         return sorted(connection.execute(query).fetchall())
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_mlflows_database_arrives_and_can_be_made_anew(swept: RemotePath, tmp_path: Path) -> None:
     def arrived(name: str) -> list[tuple[Any, ...]]:
