@@ -141,7 +141,7 @@ def test_a_server_that_takes_no_files_is_named_and_told_later(
     sweep = reported(ledger, tmp_path / "sweep", "no-files")
     before = files_below(sweep.root)
     monkeypatch.setattr(replaying.time, "sleep", lambda seconds: None)
-    track(sweep, proxy.uri, monkeypatch, expect=1)
+    track(sweep, proxy.uri, monkeypatch, expect=3)
     said = capsys.readouterr().err
     assert "did not take the report's files and models (all rounds of the ledger are there)" in said
     assert files_below(sweep.root) == before
