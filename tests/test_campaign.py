@@ -139,13 +139,16 @@ def test_a_lost_worker_is_no_fault_of_the_configuration_and_is_tried_again_unask
 def test_a_used_up_space_ends_the_search_with_each_point_once(sampler: str, tmp_path: Path) -> None:
     """2 x 3 points."""
     search = block(
-        sampler=sampler, trials=50, space={"layer": {"choice": [-1, -2]}, "rounds": {"int": [1, 3]}}, replicates={}
+        sampler=sampler,
+        trials=50,
+        space={"layer": {"choice": [-1, -2]}, "train.epochs": {"int": [1, 3]}},
+        replicates={},
     )
     study = study_in(tmp_path / "s", search)
     campaign = Campaign(search, study, identify)
-    drain(campaign, lambda run: Measured((run.configuration.settings["rounds"], 1.0)))
+    drain(campaign, lambda run: Measured((run.configuration.settings["train.epochs"], 1.0)))
     assert campaign.exhausted
-    asked = sorted((trial.params["layer"], trial.params["rounds"]) for trial in study.trials)
+    asked = sorted((trial.params["layer"], trial.params["train.epochs"]) for trial in study.trials)
     assert asked == [(-2, 1), (-2, 2), (-2, 3), (-1, 1), (-1, 2), (-1, 3)]
 
 
