@@ -84,6 +84,20 @@ def test_auto_without_any_cluster(tmp_path: Path, monkeypatch) -> None:
     assert fault.startswith("no Ray cluster answers at 'auto': ")
 
 
+def stopped(started: subprocess.Popen[str]) -> str:
+    """What it says on stderr; signalled, it is out in time with its exit code."""
+    started.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    try:
+        out, err = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert time.monotonic() - began < WITHIN_S
+    assert started.returncode == 75, err
+    assert json.loads(out) == {"interrupted": True}
+    return err
+
+
 @pytest.mark.parametrize("command", ["doctor", "sweep", "dry-run"])
 def test_a_signal_while_a_cluster_is_waited_for(tmp_path: Path, silent: Silent, command: str) -> None:
     """Ray's core has a handler of its own by then, which ends the process as if nobody had asked it to."""
@@ -94,16 +108,8 @@ def test_a_signal_while_a_cluster_is_waited_for(tmp_path: Path, silent: Silent, 
     started = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     wait_for(lambda: len(silent.taken) > 1, started)  # the first only asks whether somebody listens
     time.sleep(2)  # well into it
-    started.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    try:
-        out, err = started.communicate(timeout=60)
-    finally:
-        started.kill()
-    assert time.monotonic() - began < WITHIN_S
-    assert started.returncode == 75, err
+    err = stopped(started)
     assert "run the same command again" in err
-    assert json.loads(out) == {"interrupted": True}
 
 
 @pytest.mark.ray
@@ -127,13 +133,5 @@ def test_a_signal_while_the_ray_of_scorers_starts(tmp_path: Path) -> None:
     started = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: bool(below(started.pid)), started)  # Ray's first process
     family = below(started.pid)
-    started.send_signal(signal.SIGTERM)
-    began = time.monotonic()
-    try:
-        out, err = started.communicate(timeout=60)
-    finally:
-        started.kill()
-    assert time.monotonic() - began < WITHIN_S
-    assert started.returncode == 75, err
-    assert json.loads(out) == {"interrupted": True}
+    stopped(started)
     assert left_after(family, 2) == []

@@ -10,7 +10,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scp_ray import signals
 from scp_ray.cli.output import print_json
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from scp_ray.ledger.lease import Lease
     from scp_ray.places import AnyPath
     from scp_ray.tune.space import Plan
+
+P = TypeVar("P")  # what a plan is: of a grid or of a search
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,22 +120,31 @@ def _refusing(
     return refuse
 
 
+def _ready(
+    options: argparse.Namespace, config: SweepConfig, ledger: Ledger, plan: Callable[[list[Arm]], tuple[P, bool]]
+) -> tuple[list[Arm], P]:
+    def compare(arms: list[Arm]) -> tuple[P, bool]:
+        _refuse_other_settings(config, arms, ledger)
+        return plan(arms)
+
+    return ready_arms(
+        config,
+        new=not ledger.definition_path.exists(),
+        plan=compare,
+        refuse=_refusing(options, config, ledger),
+        look=options.max_gpu_hours is not None,
+    )
+
+
 def _search_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease) -> int:
     from scp_ray.cli.searching import search
     from scp_ray.tune.search_sweep import Standing, standing
 
-    def look_up(arms: list[Arm]) -> tuple[Standing, bool]:
-        _refuse_other_settings(config, arms, ledger)
+    def look_up(_: list[Arm]) -> tuple[Standing, bool]:
         found = standing(config, ledger, retry_failed=options.retry_failed)
         return found, not found.over
 
-    _, before = ready_arms(
-        config,
-        new=not ledger.definition_path.exists(),
-        plan=look_up,
-        refuse=_refusing(options, config, ledger),
-        look=options.max_gpu_hours is not None,
-    )
+    _, before = _ready(options, config, ledger, look_up)
     return search(options, config, before, ledger, lease)
 
 
@@ -144,17 +155,10 @@ def _run_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, 
     from scp_ray.tune.sweep import run_sweep
 
     def compare(arms: list[Arm]) -> tuple[Plan, bool]:
-        _refuse_other_settings(config, arms, ledger)
         found = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
         return found, bool(found.to_do)
 
-    arms, plan = ready_arms(
-        config,
-        new=not ledger.definition_path.exists(),
-        plan=compare,
-        refuse=_refusing(options, config, ledger),
-        look=options.max_gpu_hours is not None,
-    )
+    arms, plan = _ready(options, config, ledger, compare)
     _tell_plan(plan, arms, config.keep_models)
     warn_at_chance(plan, ledger)
     rerun = command_line(options, "sweep", "--retry-failed")

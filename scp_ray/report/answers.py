@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,12 @@ class Images:
     label: NDArray[np.int64]  # (N,)
     group: NDArray[np.int64]  # (N,) codes of the primary attribute
     unit: NDArray[np.int64]  # (N,) codes of lesion, patient or image
-    fold: NDArray[np.int64]  # (N,) of whole units
     num_classes: int
+
+    @cached_property
+    def fold(self) -> NDArray[np.int64]:
+        """(N,) of whole units."""
+        return deal_folds(self.label, self.group, self.unit)
 
     @property
     def units(self) -> int:
@@ -143,7 +148,7 @@ class Answers:
         classes = rounds.loc[rounds["trial_id"] == trial_id, "num_classes"].iloc[0]
         label, group = rows["label"].to_numpy(np.int64), rows[primary(rows)].to_numpy(np.int64)
         unit = pd.factorize(rows["unit"])[0].astype(np.int64)
-        return Images(tuple(rows["id"]), label, group, unit, deal_folds(label, group, unit), int(classes))
+        return Images(tuple(rows["id"]), label, group, unit, int(classes))
 
     def _check(self, images: Images, place: Place) -> None:
         known = self.images
