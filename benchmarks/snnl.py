@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import arguments, in_turns, tell
+from scp_ray.allocator import keep_freed_memory
 from scp_ray.maths.snnl import snnl_scores
 
 SAMPLES = 128
@@ -30,6 +31,7 @@ def main() -> None:
     """Both forms at both sizes, the three ways in turns."""
     options = arguments(__doc__ or "", channels=512, repeats=21, threads=2)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as the processes of trials do
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
     group = (torch.arange(SAMPLES, device=device) % 3 == 0).long()

@@ -43,6 +43,11 @@ def take_back() -> None:
         signal.signal(number, _handle)
 
 
+def taken() -> bool:
+    """Whether this process is a command's own."""
+    return _taken
+
+
 def received() -> bool:
     """Whether a signal has come."""
     return _received.is_set()

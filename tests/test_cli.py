@@ -196,6 +196,18 @@ def test_a_folder_without_a_sweep_is_refused_in_json(tmp_path, command):
     assert answer.json["error"] == "LedgerError"
 
 
+@pytest.mark.parametrize(
+    "words", [("sweep", "quickstart"), ("doctor",), ("score", "quickstart", "--weights", "none.safetensors")]
+)
+def test_an_empty_address_is_no_local_ray(tmp_path, monkeypatch, words):
+    """As a script gives it whose variable is empty."""
+    monkeypatch.chdir(tmp_path)
+    answer = ask(*words, "--address", "")
+    assert answer.code == 2
+    assert "--address: got ''; allowed is host:port or auto" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", [("sweep", "--dry-run"), ("trial",)])
 def test_an_address_that_cannot_be_used_is_not_taken_for_a_folder(miniature, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
+from scp_ray.cli.spaces import add_address_argument
 
 if TYPE_CHECKING:
     from scp_ray.places import AnyPath
@@ -21,7 +22,7 @@ _SIZES = ("memory_free", "store_free", "out_free")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``scp-ray doctor``."""
-    parser.add_argument("--address", metavar="A", help="a running Ray cluster: look at each of its nodes")
+    add_address_argument(parser, ": look at each of its nodes")
     parser.add_argument("--out", default="results", metavar="DIR", help="where results are to go (default: results)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

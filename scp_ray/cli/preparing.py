@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from scp_ray import signals
 from scp_ray.cli.spaces import prepare_data
 from scp_ray.errors import ConfigError, ScpError
-from scp_ray.places import AnyPath
+from scp_ray.places import AnyPath, any_path
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig, TrialConfig
+    from scp_ray.tune.own_ray import OwnRay
 
 P = TypeVar("P")
 
@@ -83,6 +87,30 @@ def _look_at_images(config: SweepConfig) -> None:
 
     for data_set in config.data_sets():
         data_set.health(Counter("images"))
+
+
+@contextmanager
+def ray_on_its_way(options: argparse.Namespace, raw: dict[str, Any]) -> Iterator[str | OwnRay | None]:
+    """Where a sweep will run. A Ray of our own starts at once, beside our imports and checks, where it will be needed.
+
+    That is: where nothing of the sweep is there yet. Whatever ends the block ends it too.
+    """
+    if not _starts_at_once(options, raw):
+        yield options.address
+        return
+    from scp_ray.tune.own_ray import OwnRay
+
+    with OwnRay() as own:
+        yield own
+
+
+def _starts_at_once(options: argparse.Namespace, raw: dict[str, Any]) -> bool:
+    # a limit on GPU-hours may measure first, with nothing beside it; in another program's process we start nothing that
+    # it has not asked for
+    if options.dry_run or options.address or options.max_gpu_hours is not None or not signals.taken():
+        return False
+    out, name = any_path(options.out), raw.get("name")
+    return isinstance(out, Path) and isinstance(name, str) and not os.path.exists(out / name / "sweep.json")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from scp_ray.cli.output import print_json
-from scp_ray.cli.spaces import add_override_arguments, prepare_data_set
+from scp_ray.cli.spaces import add_address_argument, add_override_arguments, prepare_data_set
 from scp_ray.cli.weights import Weights
 from scp_ray.errors import ConfigError, ResourceError
 from scp_ray.places import any_path
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_positive, default=1, metavar="T", help="torch threads of a process (default 1)"
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
+    add_address_argument(parser, "; without it a local Ray is started")
     parser.add_argument("--out", metavar="FILE", help="a .csv or .parquet file, or its URI (default: CSV on stdout)")
     parser.add_argument("--json", action="store_true", help="print one JSON object: the channels")
 

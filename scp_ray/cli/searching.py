@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scp_ray.config import SweepConfig
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
+    from scp_ray.tune.own_ray import OwnRay
     from scp_ray.tune.search_sweep import Standing
 
 
@@ -30,8 +31,15 @@ def dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) ->
     return 0
 
 
-def search(options: argparse.Namespace, config: SweepConfig, before: Standing, ledger: Ledger, lease: Lease) -> int:
-    """Run it and report; ``before`` is how far it is."""
+def search(
+    options: argparse.Namespace,
+    config: SweepConfig,
+    before: Standing,
+    ledger: Ledger,
+    lease: Lease,
+    place: str | OwnRay | None,
+) -> int:
+    """Run it there (see ``run_sweep``) and report; ``before`` is how far it is."""
     from scp_ray.cli.sweep import tell_outcome, warn_at_chance
     from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
@@ -51,7 +59,7 @@ def search(options: argparse.Namespace, config: SweepConfig, before: Standing, l
         console.add,
         rerun=rerun,
         retry_failed=options.retry_failed,
-        address=options.address,
+        place=place,
         wait_s=options.wait,
     )
     if options.json:

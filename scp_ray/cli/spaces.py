@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scp_ray.config import SweepConfig
@@ -34,6 +34,17 @@ def add_space_arguments(parser: argparse.ArgumentParser) -> None:
     add_override_arguments(parser)
 
 
+def add_address_argument(parser: argparse.ArgumentParser, about: str) -> None:
+    """--address of a running Ray cluster."""
+    parser.add_argument("--address", type=_address, metavar="A", help=f"a running Ray cluster{about}")
+
+
+def _address(text: str) -> str:
+    if not text:  # an empty variable of a script: taken for none, it would start a Ray here
+        raise argparse.ArgumentTypeError("got ''; allowed is host:port or auto; without a cluster leave it out")
+    return text
+
+
 def add_override_arguments(parser: argparse.ArgumentParser) -> None:
     """--profile and --set."""
     parser.add_argument("--profile", metavar="P", help="a named block of overrides of the space, e.g. smoke")
@@ -47,12 +58,18 @@ def add_override_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_raw(options: argparse.Namespace) -> dict[str, Any]:
+    """The definition that the options ask for, as it was written."""
+    from scp_ray.config import read_space
+
+    return read_space(options.space, profile=options.profile, overrides=options.overrides)
+
+
 def read_config(options: argparse.Namespace) -> SweepConfig:
     """The checked definition that the options ask for."""
-    from scp_ray.config import SweepConfig, read_space
+    from scp_ray.config import SweepConfig
 
-    raw = read_space(options.space, profile=options.profile, overrides=options.overrides)
-    return SweepConfig.from_dict(raw)
+    return SweepConfig.from_dict(read_raw(options))
 
 
 def prepare_data(config: SweepConfig, *, decode: bool = True) -> None:

@@ -15,14 +15,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scp_ray import signals
 from scp_ray.cli.output import print_json
 from scp_ray.cli.planning import check_limit, foresee, tell_forecast
-from scp_ray.cli.preparing import checked, images_known, leaving_no_trace, ready_arms
-from scp_ray.cli.spaces import WAIT_S, add_space_arguments, command_line, prepare_data, read_config, seconds_of
+from scp_ray.cli.preparing import checked, images_known, leaving_no_trace, ray_on_its_way, ready_arms
+from scp_ray.cli.spaces import (
+    WAIT_S,
+    add_address_argument,
+    add_space_arguments,
+    command_line,
+    prepare_data,
+    read_raw,
+    seconds_of,
+)
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig, TrialConfig
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
     from scp_ray.places import AnyPath
+    from scp_ray.tune.own_ray import OwnRay
     from scp_ray.tune.space import Plan
 
 P = TypeVar("P")  # what a plan is: of a grid or of a search
@@ -31,7 +40,7 @@ P = TypeVar("P")  # what a plan is: of a grid or of a search
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``scp-ray sweep``."""
     add_space_arguments(parser)
-    parser.add_argument("--address", metavar="A", help="a running Ray cluster; without it a local Ray is started")
+    add_address_argument(parser, "; without it a local Ray is started")
     parser.add_argument(
         "--wait",
         type=seconds_of,
@@ -54,18 +63,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything, take the lease, run, report."""
+    raw = read_raw(options)
+    with ray_on_its_way(options, raw) as place:
+        return _run_at(options, raw, place)
+
+
+def _run_at(options: argparse.Namespace, raw: dict[str, Any], place: str | OwnRay | None) -> int:
+    from scp_ray.config import SweepConfig
     from scp_ray.ledger import Ledger
     from scp_ray.ledger.lease import lease_on
     from scp_ray.ledger.ledger import sweep_folder
 
-    config = read_config(options)
+    config = SweepConfig.from_dict(raw)
     ledger = Ledger(sweep_folder(options.out, config.name))
     if options.dry_run:
         return _dry_run(options, config, ledger)
     with leaving_no_trace(ledger.root), lease_on(ledger.driver) as lease:
         held = Ledger(ledger.root, token=lease.token)
         run_held = _search_held if config.search else _run_held
-        return run_held(options, config, held, lease)
+        return run_held(options, config, held, lease, place)
 
 
 def _dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -> int:
@@ -136,7 +152,9 @@ def _ready(
     )
 
 
-def _search_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease) -> int:
+def _search_held(
+    options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease, place: str | OwnRay | None
+) -> int:
     from scp_ray.cli.searching import search
     from scp_ray.tune.search_sweep import Standing, standing
 
@@ -145,10 +163,12 @@ def _search_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledge
         return found, not found.over
 
     _, before = _ready(options, config, ledger, look_up)
-    return search(options, config, before, ledger, lease)
+    return search(options, config, before, ledger, lease, place)
 
 
-def _run_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease) -> int:
+def _run_held(
+    options: argparse.Namespace, config: SweepConfig, ledger: Ledger, lease: Lease, place: str | OwnRay | None
+) -> int:
     from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
     from scp_ray.tune.space import plan_jobs
@@ -166,9 +186,7 @@ def _run_held(options: argparse.Namespace, config: SweepConfig, ledger: Ledger, 
     if plan.to_do:
         console, fill = Console(plan), shlex.join(["scp-ray", "track", str(ledger.root)])
         sinks = [console, Apart(ledger, fill, console.note)]
-    outcome = run_sweep(
-        config, arms, ledger, lease, plan, sinks, rerun=rerun, address=options.address, wait_s=options.wait
-    )
+    outcome = run_sweep(config, arms, ledger, lease, plan, sinks, rerun=rerun, place=place, wait_s=options.wait)
     if options.json:
         summary = _plan_summary(plan, ledger.root) | {
             "finished": outcome.done,

@@ -11,22 +11,36 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_token_setup import enable_token_auth_by_default
 from ray._private.services import get_ray_address_from_environment
 from ray.exceptions import AuthenticationError
 
 from scp_ray import signals
 from scp_ray.errors import ResourceError
 from scp_ray.tune.local import guard_token, loopback_only
+from scp_ray.tune.own_ray import OwnRay
 
 ANSWER_S = 10.0
 
 
 @contextmanager
-def connected(address: str | None, **options: Any) -> Iterator[None]:
-    """A Ray of our own unless an address is given: ``ray.init()`` alone would join one that happens to run."""
-    guard_token(create=not address)
-    with redirect_stdout(sys.stderr):  # Ray tells of lost workers there, where --json's one object belongs
-        _start(address, options)
+def connected(place: str | OwnRay | None, **options: Any) -> Iterator[None]:
+    """On the cluster at an address, or on a Ray of our own, which ends with the block.
+
+    ``ray.init()`` alone would join one that happens to run.
+
+    Args:
+        place: an address, or a Ray of our own that is on its way; without either one is started.
+        options: of ``ray.init``, for a Ray of our own that is started here.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    own = nullcontext(place) if isinstance(place, str) else place or OwnRay(**options)
+    # Ray tells of lost workers on stdout, where --json's one object belongs
+    with redirect_stdout(sys.stderr), own as there:
+        if isinstance(there, str):
+            _join(there)
+        else:
+            _join_own(there)
         if threading.current_thread() is threading.main_thread():
             signals.take_back()  # Ray has put handlers of its own in their place
         # what Tune has to say of failed trials is said by us, with the reason and what to do
@@ -37,27 +51,30 @@ def connected(address: str | None, **options: Any) -> Iterator[None]:
             ray.shutdown()
 
 
-def _start(address: str | None, options: dict[str, Any]) -> None:
+def _join_own(own: OwnRay) -> None:
+    address = own.address()
+    enable_token_auth_by_default()  # as in the process that has started it
+    try:
+        with loopback_only():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (RuntimeError, ConnectionError) as error:  # it has died since
+        raise ResourceError(f"Ray cannot be started: {error}") from error
+
+
+def _join(address: str) -> None:
+    guard_token(create=False)
     try:
         _check_answers(address)
-        with nullcontext() if address else loopback_only():
-            ray.init(
-                address=address or "local",
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **options,
-            )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:
         raise ResourceError(
             f"the Ray cluster at {address!r} refuses this machine's token, or there is none. Bring the cluster's "
             "(ray get-auth-token on its head) to ~/.ray/auth_token, mode 0600, or set RAY_AUTH_TOKEN."
         ) from error
     except (RuntimeError, ValueError) as error:  # another version of Ray or Python, or no address at all
-        where = f"joined at {address!r}" if address else "started"
         raise ResourceError(
-            f"Ray cannot be {where}: {error} Use the versions of Ray and Python that the cluster has, and host:port or "
-            "auto as the address."
+            f"Ray cannot be joined at {address!r}: {error} Use the versions of Ray and Python that the cluster has, "
+            "and host:port or auto as the address."
         ) from error
     except ConnectionError as error:
         raise ResourceError(
@@ -66,7 +83,7 @@ def _start(address: str | None, options: dict[str, Any]) -> None:
         ) from error
 
 
-def _check_answers(address: str | None) -> None:
+def _check_answers(address: str) -> None:
     """Raises ConnectionError where nothing listens: ray.init alone tries for more than ten minutes.
 
     "auto" is what RAY_ADDRESS names, else a Ray of this machine, else the last one that ``ray start`` has started here,

@@ -15,6 +15,7 @@ from scp_ray.tune.bases import NotSnapshotted
 from scp_ray.tune.connection import connected
 from scp_ray.tune.driver import Driver
 from scp_ray.tune.node_types import nodes_to_come
+from scp_ray.tune.own_ray import OwnRay
 from scp_ray.tune.placement import Bundle, Node, fits
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
@@ -59,13 +60,13 @@ def run_search(
     *,
     rerun: str,
     retry_failed: bool = False,
-    address: str | None = None,
+    place: str | OwnRay | None = None,
     wait_s: float = 0.0,
 ) -> Outcome:
     """Run a search, or go on with one. Arguments are those of ``run_sweep``; ``told`` hears of jobs as they come."""
     before = standing(config, ledger, retry_failed=retry_failed)
     driver = Driver(ledger, lease, sinks, {}, rerun)
-    work = _Work(config, ledger, sinks, told, driver, address, wait_s, retry_failed)
+    work = _Work(config, ledger, sinks, told, driver, place, wait_s, retry_failed)
     if not before.over:
         driver.run(work.run)
     interrupted = driver.interrupted and not (work.search is not None and work.search.campaign.over)
@@ -87,18 +88,18 @@ class _Work:
         sinks: Sequence[Sink],
         told: Told,
         driver: Driver,
-        address: str | None,
+        place: str | OwnRay | None,
         wait_s: float,
         retry_failed: bool,
     ) -> None:
         self._config, self._ledger, self._sinks, self._told, self._driver = config, ledger, sinks, told, driver
-        self._address, self._wait_s, self._retry_failed = address, wait_s, retry_failed
+        self._place, self._wait_s, self._retry_failed = place, wait_s, retry_failed
         self.search: Search | None = None
 
     def run(self) -> None:
         """Connect, look at the nodes, open the study, and work until no configuration is left."""
-        config, driver, may_grow = self._config, self._driver, self._address is not None
-        with connected(self._address):
+        config, driver, may_grow = self._config, self._driver, isinstance(self._place, str)
+        with connected(self._place):
             driver.ray_is_up.set()
             driver.check()
             bundles = place_trials(config.resources, may_grow=may_grow, wait_s=self._wait_s, check_on=driver.check)

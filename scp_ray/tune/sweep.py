@@ -19,6 +19,7 @@ from scp_ray.ledger.models import prune_models
 from scp_ray.tune.bases import JobQueue
 from scp_ray.tune.connection import connected
 from scp_ray.tune.driver import Driver, memory_kills_are_lost_workers
+from scp_ray.tune.own_ray import OwnRay
 from scp_ray.tune.placement import Bundle, head_only
 from scp_ray.tune.preflight import cluster_nodes, place_trials
 from scp_ray.tune.probe import probe_nodes
@@ -46,7 +47,7 @@ def run_sweep(
     sinks: Sequence[Sink],
     *,
     rerun: str,
-    address: str | None = None,
+    place: str | OwnRay | None = None,
     wait_s: float = 0.0,
 ) -> Outcome:
     """Run what the ledger lacks.
@@ -56,14 +57,15 @@ def run_sweep(
         plan: from ``plan_jobs``; failures of what it runs again are forgotten first.
         sinks: told of every committed row.
         rerun: the command that tries what failed once more; kept with each failure.
-        address: of a running Ray cluster; without it a local Ray is started and ended here.
+        place: the address of a running Ray cluster, or a Ray of our own that is on its way; without either one is
+            started. One of our own is ended here.
         wait_s: how long nodes that may still start are waited for.
 
     Raises ResourceError before anything is written, where the cluster cannot hold a trial or a node cannot do its part.
     """
     driver = Driver(ledger, lease, sinks, plan.jobs, rerun)
     if plan.to_do:
-        driver.run(lambda: _run(config, arms, ledger, plan, sinks, address, driver, wait_s))
+        driver.run(lambda: _run(config, arms, ledger, plan, sinks, place, driver, wait_s))
     else:
         define_sweep(config, arms, ledger)
     interrupted = driver.interrupted and len(driver.finished) < len(plan.to_do)
@@ -82,15 +84,15 @@ def _run(
     ledger: Ledger,
     plan: Plan,
     sinks: Sequence[Sink],
-    address: str | None,
+    place: str | OwnRay | None,
     driver: Driver,
     wait_s: float,
 ) -> None:
     """Everything that Ray is needed for."""
-    with connected(address):
+    with connected(place):
         driver.ray_is_up.set()
         driver.check()
-        bundles = place_trials(config.resources, may_grow=address is not None, wait_s=wait_s, check_on=driver.check)
+        bundles = place_trials(config.resources, may_grow=isinstance(place, str), wait_s=wait_s, check_on=driver.check)
         data = list(dict.fromkeys(job.config.dataset for job in plan.to_do))
         probe_nodes(cluster_nodes(), bundles, ledger.root, data)
         definition = define_sweep(config, arms, ledger)
