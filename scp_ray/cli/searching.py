@@ -10,6 +10,7 @@ from scp_ray import signals
 from scp_ray.cli.output import print_json
 from scp_ray.cli.planning import tell_forecast
 from scp_ray.cli.spaces import command_line
+from scp_ray.cli.sweep_lines import counted, say, tell_outcome, warn_at_chance
 
 if TYPE_CHECKING:
     from scp_ray.config import SweepConfig
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 def dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -> int:
     """Say what would run."""
-    from scp_ray.cli.sweep import warn_at_chance
     from scp_ray.tune.search_sweep import standing
 
     before = standing(config, ledger, retry_failed=options.retry_failed)
@@ -40,7 +40,6 @@ def search(
     place: str | OwnRay | None,
 ) -> int:
     """Run it there (see ``run_sweep``) and report; ``before`` is how far it is."""
-    from scp_ray.cli.sweep import tell_outcome, warn_at_chance
     from scp_ray.tracking.apart import Apart
     from scp_ray.tune.progress import Console
     from scp_ray.tune.search_sweep import run_search, standing
@@ -79,8 +78,6 @@ def search(
 
 
 def _tell_standing(config: SweepConfig, before: Standing) -> None:
-    from scp_ray.cli.sweep import counted, say
-
     search = config.search
     assert search is not None
     first, all_seeds = len(search.replicates.first), len(search.replicates.seeds)

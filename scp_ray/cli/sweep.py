@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,12 +24,12 @@ from scp_ray.cli.spaces import (
     read_raw,
     seconds_of,
 )
+from scp_ray.cli.sweep_lines import plan_summary, tell_outcome, tell_plan, warn_at_chance
 
 if TYPE_CHECKING:
     from scp_ray.config import Arm, SweepConfig, TrialConfig
     from scp_ray.ledger import Ledger, Sink
     from scp_ray.ledger.lease import Lease
-    from scp_ray.places import AnyPath
     from scp_ray.tune.own_ray import OwnRay
     from scp_ray.tune.space import Plan
 
@@ -96,9 +95,9 @@ def _dry_run(options: argparse.Namespace, config: SweepConfig, ledger: Ledger) -
     if config.search:
         return dry_run(options, config, ledger)
     plan = plan_jobs(arms, ledger, retry_failed=options.retry_failed)
-    _tell_plan(plan, arms, config.keep_models)
+    tell_plan(plan, arms, config.keep_models)
     warn_at_chance(plan, ledger)
-    tell_forecast(options, config, ledger, _plan_summary(plan, ledger.root))
+    tell_forecast(options, config, ledger, plan_summary(plan, ledger.root))
     return 0
 
 
@@ -179,7 +178,7 @@ def _run_held(
         return found, bool(found.to_do)
 
     arms, plan = _ready(options, config, ledger, compare)
-    _tell_plan(plan, arms, config.keep_models)
+    tell_plan(plan, arms, config.keep_models)
     warn_at_chance(plan, ledger)
     rerun = command_line(options, "sweep", "--retry-failed")
     sinks: list[Sink] = []
@@ -188,7 +187,7 @@ def _run_held(
         sinks = [console, Apart(ledger, fill, console.note)]
     outcome = run_sweep(config, arms, ledger, lease, plan, sinks, rerun=rerun, place=place, wait_s=options.wait)
     if options.json:
-        summary = _plan_summary(plan, ledger.root) | {
+        summary = plan_summary(plan, ledger.root) | {
             "finished": outcome.done,
             "failed": {key: failure["reason"] for key, failure in outcome.failures.items()},
             "interrupted": outcome.interrupted,
@@ -198,66 +197,3 @@ def _run_held(
     if outcome.interrupted:
         return signals.EXIT_CODE
     return 1 if outcome.failures else 0
-
-
-def _plan_summary(plan: Plan, root: AnyPath) -> dict[str, Any]:
-    return {
-        "sweep": str(root),
-        "to_do": {
-            "bases": [job.id for job in plan.to_do if job.trial is None],
-            "trials": [job.id for job in plan.to_do if job.trial is not None],
-        },
-        "already_done": len(plan.done),
-        "failed_before": [job.id for job in plan.failed],
-    }
-
-
-def _tell_plan(plan: Plan, arms: list[Arm], keep_models: str) -> None:
-    trials = sum(job.trial is not None for job in plan.to_do)
-    seeds = len(arms[0].trials)
-    bases = len(plan.to_do) - trials
-    parts = [
-        f"{counted(len(arms), 'arm')} x {counted(seeds, 'seed')}",
-        f"{counted(trials, 'trial')} and {counted(bases, 'base model')} to run",
-    ]
-    if plan.done:
-        parts.append(f"{len(plan.done)} already done")
-    if plan.shared:
-        parts.append(f"{counted(plan.shared, 'arm')} resolve to a trial of another arm and share it")
-    if plan.failed:
-        parts.append(f"{len(plan.failed)} failed before (--retry-failed tries them again)")
-    if plan.to_do:
-        bytes_ = plan.weight_bytes()
-        parts.append(f"weights and state on disk: at most {bytes_ / 1e6:,.0f} MB (keep_models: {keep_models})")
-    say("; ".join(parts) + ".")
-
-
-def warn_at_chance(plan: Plan, ledger: Ledger) -> None:
-    """Of base models that are there already; of others the sweep says it when they are trained."""
-    from scp_ray.tune.chance import planned_warning
-
-    if warning := planned_warning(plan, ledger):
-        say(warning)
-
-
-def tell_outcome(outcome: Any, root: AnyPath, rerun: str) -> None:
-    """What failed, and where everything lies."""
-    for failure in outcome.failures.values():
-        say(f"failed: {failure['label']}: {failure['reason']}")
-    if outcome.failures:
-        say(f"Try what failed once more: {rerun}")
-    if outcome.interrupted:
-        say("Stopped by a signal; run the same command again to go on.")
-    elif not outcome.done and not outcome.failures:
-        say("Nothing to do: everything asked for is in the ledger.")
-    say(f"Ledger: {root}\nTable and figure: scp-ray report {root}")
-
-
-def counted(number: int, noun: str) -> str:
-    """ "1 arm", "2 arms"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def say(text: str) -> None:
-    """A line for the person; stdout is for ``--json``."""
-    print(text, file=sys.stderr)
