@@ -1,7 +1,8 @@
 """Scores of all channels of a layer at once: against a loop over channels, and against what cannot be saved.
 
-Run: python -m benchmarks.snnl [--channels N] [--repeats N]
-128 maps of 512 channels, two threads; Eq. 1 by both distances, and the released form. The loop does the same
+Run: python -m benchmarks.snnl [--channels N] [--repeats N] [--processes N]
+128 maps of 512 channels, two threads; Eq. 1 by both distances, and the released form. Medians over processes, of which
+each takes its medians over repeats: where a process's memory lies moves all of its times. The loop does the same
 arithmetic, in doubles too, for one channel after the other, as the released code does; that of the released form sums
 exponentials as they are. What cannot be saved are the products of matrices and the exponentials alone, of maps that lie
 ready in blocks. Goals: 4 times the loop at 8 x 8, 2.5 times at 14 x 14, 50 times on a GPU; at most 1.5 times the limit.
@@ -9,8 +10,13 @@ ready in blocks. Goals: 4 times the loop at 8 x 8, 2.5 times at 14 x 14, 50 time
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-from collections.abc import Callable
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,33 +34,52 @@ RELEASED: dict[str, Any] = {"distance": "cosine", "temperature": 1.0, "self_pair
 
 
 def main() -> None:
-    """Both forms at both sizes, the three ways in turns."""
-    options = arguments(__doc__ or "", channels=512, repeats=21, threads=2)
+    """Each process tells all forms at both sizes; their medians, and how far the ratios reach."""
+    options = arguments(__doc__ or "", channels=512, repeats=9, threads=2, processes=5, side=0)
     torch.set_num_threads(options.threads)
+    if options.side:
+        for line in lines(options):
+            print(json.dumps(line))
+        return
+    for side in SIDES:
+        given = ("--side", side, "--channels", options.channels, "--repeats", options.repeats)
+        words = [sys.executable, "-m", "benchmarks.snnl", *map(str, (*given, "--threads", options.threads))]
+        told = [subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout for _ in range(options.processes)]
+        for same in zip(*(map(json.loads, each.splitlines()) for each in told), strict=True):
+            middle = {key: statistics.median(each[key] for each in same) for key in ("ms", "loop_ms", "limit_ms")}
+            ratios = {key: [each[key] for each in same] for key in ("ratio", "over_limit")}
+            tell(
+                what=same[0]["what"],
+                channels=options.channels,
+                side=side,
+                **{key: round(value, 1) for key, value in middle.items()},
+                **{key: round(statistics.median(each), 3) for key, each in ratios.items()},
+                **{f"{key}_from_to": [round(min(each), 2), round(max(each), 2)] for key, each in ratios.items()},
+                goal=50 if torch.cuda.is_available() else {8: 4, 14: 2.5}[side],
+            )
+
+
+def lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Of one process: each form at one size, the three ways in turns."""
     keep_freed_memory()  # as the processes of trials do
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if gpu else "cpu")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     group = (torch.arange(SAMPLES, device=device) % 3 == 0).long()
     stream = torch.Generator().manual_seed(0)
-    for side in SIDES:
-        maps = torch.randn(SAMPLES, options.channels, side, side, generator=stream).to(device)
-        limit = limit_of(maps)
-        for name, loop, kind in (
-            ("eq1", careful_loop, {}),
-            ("cosine", partial(careful_loop, distance="cosine"), {"distance": "cosine"}),
-            ("released", released_loop, RELEASED),
-        ):
-            difference = (loop(maps, group) - snnl_scores(maps, group, **kind)).abs().max().item()
-            assert difference < 1e-5, difference
-            ours, looped, least = in_turns(
-                partial(snnl_scores, maps, group, **kind),
-                partial(loop, maps, group),
-                limit,
-                repeats=options.repeats,
-            )
-            tell(what=f"snnl_{name}_{side}", channels=options.channels, side=side, ms=round(1e3 * ours, 1),
-                 loop_ms=round(1e3 * looped, 1), limit_ms=round(1e3 * least, 1), ratio=round(looped / ours, 2),
-                 over_limit=round(ours / least, 3), goal=50 if gpu else {8: 4, 14: 2.5}[side])  # fmt: skip
+    side = options.side
+    maps = torch.randn(SAMPLES, options.channels, side, side, generator=stream).to(device)
+    limit = limit_of(maps)
+    for name, loop, kind in (
+        ("eq1", careful_loop, {}),
+        ("cosine", partial(careful_loop, distance="cosine"), {"distance": "cosine"}),
+        ("released", released_loop, RELEASED),
+    ):
+        difference = (loop(maps, group) - snnl_scores(maps, group, **kind)).abs().max().item()
+        assert difference < 1e-5, difference
+        ours, looped, least = in_turns(
+            partial(snnl_scores, maps, group, **kind), partial(loop, maps, group), limit, repeats=options.repeats
+        )
+        times = {"ms": 1e3 * ours, "loop_ms": 1e3 * looped, "limit_ms": 1e3 * least}
+        yield {"what": f"snnl_{name}_{side}"} | times | {"ratio": looped / ours, "over_limit": ours / least}
 
 
 def careful_loop(maps: Tensor, group: Tensor, distance: str = "sqeuclidean") -> Tensor:
