@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 from miniature import SPACE
 from processes import below, left_after
+from small_tables import ISIC_HEADER, ISIC_ROWS, folder
 from waiting import wait_for
 
 from scp_ray import signals
-from scp_ray.cli.preparing import ray_on_its_way
+from scp_ray.cli.preparing import put_off, ray_on_its_way
+from scp_ray.config import SweepConfig
 from scp_ray.errors import ResourceError
 from scp_ray.tune.connection import connected
 from scp_ray.tune.own_ray import OwnRay
@@ -60,9 +64,10 @@ def test_a_request_that_is_refused_leaves_no_ray_behind(tmp_path: Path) -> None:
     space.write_text(yaml.safe_dump(SPACE | {"grid": {"pr_c": [2.0]}}))
     words = [sys.executable, "-m", "scp_ray.cli.main", "sweep", str(space), "--out", str(tmp_path)]
     driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: bool(below(driver.pid)), driver)
+    wait_for(
+        lambda: any("ray_host" in Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in below(driver.pid)), driver
+    )
     family = below(driver.pid)
-    assert any(b"ray_host" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid, _ in family)
     _, told = driver.communicate(timeout=60)
     assert driver.returncode == 2
     assert "pr_c" in told
@@ -84,6 +89,54 @@ def test_a_ray_that_dies_while_it_starts_is_an_error_that_says_so() -> None:
             own.address()
         with pytest.raises(ResourceError, match="ended with exit code"):  # also whoever asks again
             own.address()
+
+
+@pytest.mark.ray
+def test_a_ray_that_has_died_is_not_waited_for() -> None:
+    """As where the memory that the images take ends it; Ray itself would try for more than ten minutes."""
+    with OwnRay() as own:
+        own.address()
+        for pid, _ in below(own._process.pid):
+            os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(ResourceError, match=r"cannot be joined: .*Run the same command again"), connected(own):
+            pass
+        assert time.monotonic() - began < 60
+
+
+@pytest.mark.ray
+def test_signals_to_every_process_are_left_to_the_driver() -> None:
+    """As Slurm sends them; Ray's own processes go by themselves, its host with its driver."""
+    with OwnRay() as own:
+        own.address()
+        for number in signals.SIGNALS:
+            own._process.send_signal(number)
+        time.sleep(0.2)
+        assert own._process.poll() is None
+    assert own._process.returncode == 0
+
+
+@pytest.mark.ray
+def test_a_token_that_cannot_be_read_is_an_error_that_says_so(tmp_path: Path, monkeypatch) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
+    with OwnRay() as own, pytest.raises(ResourceError, match=r"Ray cannot be started: .*RAY_AUTH_TOKEN_PATH"):
+        own.address()
+
+
+@pytest.mark.ray
+def test_it_is_put_off_where_images_are_still_to_be_decoded(tmp_path: Path) -> None:
+    data = folder(tmp_path / "data", ISIC_HEADER, ISIC_ROWS)
+    trial = SPACE["trial"] | {"dataset": {"name": "isic2019", "root": str(data), "image_size": 32}}
+    config = SweepConfig.from_dict(SPACE | {"trial": trial})
+    with OwnRay() as own:
+        assert put_off(own, config) is None
+        assert own._process.poll() is not None
+    with OwnRay() as own:
+        assert put_off(own, SweepConfig.from_dict(SPACE)) is own  # drawn, not decoded
+        assert own._process.poll() is None
+    assert put_off("auto", config) == "auto"
 
 
 @pytest.mark.parametrize(

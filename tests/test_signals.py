@@ -40,6 +40,12 @@ def start(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
 
 
+def runs(driver: subprocess.Popen[str], name: str) -> bool:
+    """Whether one of its processes is called so."""
+    lines = [Path(f"/proc/{pid}/cmdline") for pid, _ in below(driver.pid)]
+    return any(name in line.read_text() for line in lines if line.exists())
+
+
 def stopped(driver: subprocess.Popen[str], number: signal.Signals, root: Path) -> None:
     """Signalled, it is out in time with its exit code, its lease gone, and none of its processes left."""
     family = below(driver.pid)
@@ -73,7 +79,7 @@ def test_the_driver_is_stopped_again_and_again_and_the_sweep_goes_on(undisturbed
     stopped(importing, signal.SIGTERM, root)
 
     starting = start(words)
-    wait_for(lambda: bool(below(starting.pid)), starting)  # Ray's first process
+    wait_for(lambda: runs(starting, "gcs_server"), starting)
     stopped(starting, signal.SIGUSR1, root)
 
     training = start(words)
@@ -93,9 +99,10 @@ def test_a_step_that_takes_for_ever_does_not_hold_the_driver_back(tmp_path: Path
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    """While Ray starts an orderly end takes seconds; who sends the second signal does not want to wait."""
-    driver = start(command(tmp_path))
-    wait_for(lambda: bool(below(driver.pid)), driver)
+    """An orderly end of Ray takes a second or two; who sends the second signal does not want to wait."""
+    endless = TRIAL | {"train": TRIAL["train"] | {"epochs": ENDLESS}}
+    driver = start(command(tmp_path, trial=endless))
+    wait_for(lambda: any((tmp_path / "miniature").glob("state/*/a.json")), driver)
     family = below(driver.pid)
     driver.send_signal(signal.SIGTERM)
     time.sleep(0.2)

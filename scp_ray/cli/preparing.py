@@ -104,6 +104,14 @@ def ray_on_its_way(options: argparse.Namespace, raw: dict[str, Any]) -> Iterator
         yield own
 
 
+def put_off(place: str | OwnRay | None, config: SweepConfig) -> str | OwnRay | None:
+    """Where images are still to be looked at and decoded, a Ray of our own would idle beside it: it starts later."""
+    if place is None or isinstance(place, str) or images_known(config):
+        return place
+    place.end()
+    return None
+
+
 def _starts_at_once(options: argparse.Namespace, raw: dict[str, Any]) -> bool:
     # a limit on GPU-hours may measure first, with nothing beside it; in another program's process we start nothing that
     # it has not asked for

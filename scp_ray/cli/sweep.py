@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from scp_ray import signals
 from scp_ray.cli.output import print_json
 from scp_ray.cli.planning import check_limit, foresee, tell_forecast
-from scp_ray.cli.preparing import checked, images_known, leaving_no_trace, ray_on_its_way, ready_arms
+from scp_ray.cli.preparing import checked, images_known, leaving_no_trace, put_off, ray_on_its_way, ready_arms
 from scp_ray.cli.spaces import (
     WAIT_S,
     add_address_argument,
@@ -77,6 +77,7 @@ def _run_at(options: argparse.Namespace, raw: dict[str, Any], place: str | OwnRa
     ledger = Ledger(sweep_folder(options.out, config.name))
     if options.dry_run:
         return _dry_run(options, config, ledger)
+    place = put_off(place, config)
     with leaving_no_trace(ledger.root), lease_on(ledger.driver) as lease:
         held = Ledger(ledger.root, token=lease.token)
         run_held = _search_held if config.search else _run_held

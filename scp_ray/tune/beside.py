@@ -2,7 +2,7 @@
 
 ray.init and Tune put Python handlers of their own in place, but only on the main thread. Ray's core puts one for
 SIGTERM, which aborts the process, from any thread and unseen: ours are put back again and again. One thread does all
-that needs Ray, since what Ray starts dies with the thread that started it.
+that needs Ray.
 """
 
 from __future__ import annotations

@@ -53,12 +53,15 @@ def connected(place: str | OwnRay | None, **options: Any) -> Iterator[None]:
 
 def _join_own(own: OwnRay) -> None:
     address = own.address()
-    enable_token_auth_by_default()  # as in the process that has started it
     try:
+        _check_answers(address)
+        enable_token_auth_by_default()  # as in the process that has started it
         with loopback_only():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (RuntimeError, ConnectionError) as error:  # it has died since
-        raise ResourceError(f"Ray cannot be started: {error}") from error
+    except (AuthenticationError, RuntimeError, ConnectionError) as error:  # it has died since, say
+        raise ResourceError(
+            f"the Ray that was started here at {address} cannot be joined: {error}. Run the same command again."
+        ) from error
 
 
 def _join(address: str) -> None:

@@ -41,7 +41,7 @@ def run_beside(work: Callable[[], None], driver: Driver) -> None:
     error = ended.exception()
     if driver.broken is not None:
         raise driver.broken
-    # whoever signals a whole process group ends Ray's own processes too, which then has its say
+    # whoever signals every process of a machine ends Ray's own too, which then has its say
     if error is not None and not (driver.interrupted or isinstance(error, Interrupted)):
         raise error
 

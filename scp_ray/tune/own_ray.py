@@ -20,7 +20,7 @@ END_S = 15.0  # Ray ends its own processes within two seconds; what has not ende
 # the host finds what this process finds, however it was started; Ray's workers ask the driver for its path
 _HOST = (
     "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
-    "from scp_ray.tune.ray_host import host; host(given['options'])"
+    "from scp_ray.tune.ray_host import host; host(given['answer'], given['options'])"
 )
 
 
@@ -34,30 +34,40 @@ class OwnRay:
     """
 
     def __init__(self, **options: Any) -> None:
-        given = json.dumps({"path": sys.path, "options": options})
+        answer, theirs = os.pipe()
+        self._told = os.fdopen(answer)
+        given = json.dumps({"path": sys.path, "answer": theirs, "options": options})
         # in a session of its own: what signals our process group, for us to end, ends no Ray under our hands
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _HOST, given],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _HOST, given],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs],
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
         self._answer: dict[str, str] | None = None
 
     def address(self) -> str:
-        """host:port, once it is up. Raises ResourceError where Ray cannot be started."""
+        """host:port, once it is up; from then on it is ended in order. Raises ResourceError where Ray cannot start."""
+        assert self._process.stdin is not None
         if self._answer is None:
-            assert self._process.stdout is not None
-            line = self._process.stdout.readline()
+            line = self._told.readline()
             self._answer = json.loads(line) if line else {"error": self._died()}
+            with suppress(BrokenPipeError):  # it has died since, which joining it will tell
+                self._process.stdin.write(b"used")
+                self._process.stdin.flush()
         if "error" in self._answer:
             raise ResourceError(self._answer["error"])
         return self._answer["address"]
 
     def end(self) -> None:
         """End it, up or not; a second time does nothing."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -65,7 +75,7 @@ class OwnRay:
                 with suppress(ProcessLookupError):
                     os.kill(each, signal.SIGKILL)
             self._process.wait()
-        self._process.stdout.close()
+        self._told.close()
 
     def __enter__(self) -> OwnRay:
         return self

@@ -5,50 +5,66 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from contextlib import suppress
 from typing import Any
 
-import ray
-
 from scp_ray import signals
 from scp_ray.errors import ResourceError
-from scp_ray.tune.local import guard_token, loopback_only
+
+END_S = 10.0  # Ray takes two seconds; of a driver that was killed nothing may stay for longer
 
 
-def host(options: dict[str, Any]) -> None:
-    """Answer with a line on stdout, {"address": ...} or {"error": ...}; then wait for the end of stdin."""
-    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")  # which no process of Ray's inherits: its end is ours
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    up, ended = threading.Event(), threading.Event()
-    threading.Thread(target=_watch, args=(up, ended), daemon=True).start()
-    try:
-        told = {"address": _start(options)}
-    except (ResourceError, RuntimeError, ValueError, OSError) as error:
-        told = {"error": str(error) if isinstance(error, ResourceError) else f"Ray cannot be started: {error}"}
-    up.set()
-    with suppress(BrokenPipeError), answer:  # the driver has died since
-        answer.write(json.dumps(told) + "\n")
+def host(answer: int, options: dict[str, Any]) -> None:
+    """Write a line to ``answer``, {"address": ...} or {"error": ...}; then wait for the end of stdin."""
+    os.set_inheritable(answer, False)  # no process of Ray's keeps it open: its end is ours
+    unused = threading.Event()
+    threading.Thread(target=_watch, args=(unused,), daemon=True).start()
+    told = _start(options)
+    for number in signals.SIGNALS:  # from now on, so that Ray's processes do not inherit it: the driver ends this one
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(BrokenPipeError), os.fdopen(answer, "w") as line:  # the driver has died since
+        line.write(json.dumps(told) + "\n")
     if "address" in told:
-        ended.wait()
-        ray.shutdown()
+        unused.wait()
+        _end()
 
 
-def _start(options: dict[str, Any]) -> str:
-    guard_token(create=True)
-    with loopback_only():
-        context = ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options
-        )
-    address: str = context.address_info["gcs_address"]
-    return address
+def _start(options: dict[str, Any]) -> dict[str, str]:
+    import ray  # takes a while, in which the driver may already be through
+    from ray.exceptions import AuthenticationError
+
+    from scp_ray.tune.local import guard_token, loopback_only
+
+    try:
+        guard_token(create=True)
+        with loopback_only():
+            context = ray.init(
+                address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **options
+            )
+    except ResourceError as error:
+        return {"error": str(error)}
+    except (AuthenticationError, RuntimeError, ValueError, OSError) as error:
+        return {"error": f"Ray cannot be started: {error}"}
+    return {"address": context.address_info["gcs_address"]}
 
 
-def _watch(up: threading.Event, ended: threading.Event) -> None:
-    """The driver is through, has refused the request, or is dead: a Ray that is still starting is killed."""
-    while os.read(sys.stdin.fileno(), 1):  # no word is ever said on it
+def _end() -> None:
+    import ray
+
+    late = threading.Timer(END_S, signals.end_now, (0,))
+    late.daemon = True
+    late.start()
+    ray.shutdown()
+
+
+def _watch(unused: threading.Event) -> None:
+    """Until the driver is through, has refused the request, or is dead: a Ray that it has not used is killed."""
+    used = os.read(sys.stdin.fileno(), 16)
+    while used and os.read(sys.stdin.fileno(), 16):
         pass
-    ended.set()
-    if not up.is_set():
+    if not used:
         signals.end_now(0)
+    unused.set()
