@@ -96,8 +96,10 @@ def test_a_ray_that_has_died_is_not_waited_for() -> None:
     """As where the memory that the images take ends it; Ray itself would try for more than ten minutes."""
     with OwnRay() as own:
         own.address()
-        for pid, _ in below(own._process.pid):
+        family = below(own._process.pid)
+        for pid, _ in family:
             os.kill(pid, signal.SIGKILL)
+        assert left_after(family, 5) == []
         began = time.monotonic()
         with pytest.raises(ResourceError, match=r"cannot be joined: .*Run the same command again"), connected(own):
             pass
