@@ -261,3 +261,19 @@ def test_a_dry_run_counts_shared_trials_once(miniature, tmp_path):
     answer = ask("sweep", miniature, *options)
     assert (len(answer.json["to_do"]["bases"]), len(answer.json["to_do"]["trials"])) == (2, 4)
     assert "4 arms x 2 seeds; 4 trials and 2 base models to run; 2 arms resolve to a trial of another arm" in answer.err
+
+
+@pytest.mark.parametrize(("signalled", "code"), [(True, 75), (False, 70)])
+def test_a_library_that_a_signal_has_left_broken_is_not_told_as_a_fault(monkeypatch, capsys, signalled, code):
+    """torch clears what a signal raises within its import of numpy, which then is half there."""
+    from scp_ray import signals
+    from scp_ray.cli import main as module
+
+    def broken() -> int:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(module, "main", broken)
+    monkeypatch.setattr(signals, "received", lambda: signalled)
+    assert module._main() == code
+    told = capsys.readouterr().err
+    assert ("run the same command again" in told, "RecursionError" in told) == (signalled, not signalled)

@@ -91,6 +91,9 @@ def _main() -> int:
     try:
         return main()
     except Exception:
+        if signals.received():  # a library has caught what the signal raised, within an import say, and is left broken
+            print(signals.MESSAGE, file=sys.stderr)
+            return signals.EXIT_CODE
         traceback.print_exc()
         return UNFORESEEN
 

@@ -38,6 +38,8 @@ def begin(work: Callable[[], T]) -> tuple[threading.Thread, Future[T]]:
 def keep_signals(until: Callable[[], bool]) -> None:
     """Put our handlers back until it holds. On the main thread; raises KeyboardInterrupt on a signal."""
     while not until():
+        if signals.received():  # before, within a library that has caught what it raised
+            raise signals.Stopped
         signals.take_back()
         time.sleep(RETAKE_S)
     signals.take_back()
