@@ -66,9 +66,7 @@ def forget(release: Callable[[], None]) -> None:
 
 def end_now(code: int) -> NoReturn:
     """Kill every process below this one, release what is held, and leave without another word."""
-    for child in reversed(below(os.getpid())):
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(child, signal.SIGKILL)
+    kill_below(os.getpid())
     # beside, since a release may wait for a disk that does not answer
     releasing = threading.Thread(target=_release, daemon=True)
     releasing.start()
@@ -99,6 +97,13 @@ def _release() -> None:
     for release in tuple(_at_end):
         with suppress(Exception):  # on the way out: what cannot be released is found dead by whoever comes next
             release()
+
+
+def kill_below(process: int) -> None:
+    """Kill every process below, children before their parents."""
+    for child in reversed(below(process)):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(child, signal.SIGKILL)
 
 
 def below(process: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -48,3 +49,12 @@ def left_after(processes: set[tuple[int, str]], seconds: float) -> list[str]:
         except OSError:
             continue
     return names
+
+
+def runs_below(pid: int, name: str) -> bool:
+    """Whether a process below has this in its command line."""
+    for child, _ in below(pid):
+        with suppress(OSError):  # ended since
+            if name in Path(f"/proc/{child}/cmdline").read_text():
+                return True
+    return False

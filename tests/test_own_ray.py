@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from miniature import SPACE
-from processes import below, left_after
+from processes import below, left_after, runs_below
 from small_tables import ISIC_HEADER, ISIC_ROWS, folder
 from waiting import wait_for
 
@@ -64,9 +64,7 @@ def test_a_request_that_is_refused_leaves_no_ray_behind(tmp_path: Path) -> None:
     space.write_text(yaml.safe_dump(SPACE | {"grid": {"pr_c": [2.0]}}))
     words = [sys.executable, "-m", "scp_ray.cli.main", "sweep", str(space), "--out", str(tmp_path)]
     driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    wait_for(
-        lambda: any("ray_host" in Path(f"/proc/{pid}/cmdline").read_text() for pid, _ in below(driver.pid)), driver
-    )
+    wait_for(lambda: runs_below(driver.pid, "ray_host"), driver)
     family = below(driver.pid)
     _, told = driver.communicate(timeout=60)
     assert driver.returncode == 2

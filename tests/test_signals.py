@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from miniature import SPACE, TRIAL, same_ledgers
-from processes import alive, below, left_after
+from processes import alive, below, left_after, runs_below
 from waiting import wait_for
 
 pytestmark = pytest.mark.ray
@@ -38,12 +38,6 @@ def command(folder: Path, verb: str = "sweep", **changes: Any) -> list[str]:
 
 def start(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-
-
-def runs(driver: subprocess.Popen[str], name: str) -> bool:
-    """Whether one of its processes is called so."""
-    lines = [Path(f"/proc/{pid}/cmdline") for pid, _ in below(driver.pid)]
-    return any(name in line.read_text() for line in lines if line.exists())
 
 
 def stopped(driver: subprocess.Popen[str], number: signal.Signals, root: Path) -> None:
@@ -79,7 +73,7 @@ def test_the_driver_is_stopped_again_and_again_and_the_sweep_goes_on(undisturbed
     stopped(importing, signal.SIGTERM, root)
 
     starting = start(words)
-    wait_for(lambda: runs(starting, "gcs_server"), starting)
+    wait_for(lambda: runs_below(starting.pid, "gcs_server"), starting)
     stopped(starting, signal.SIGUSR1, root)
 
     training = start(words)

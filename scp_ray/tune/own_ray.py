@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -71,9 +70,8 @@ class OwnRay:
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
-            for each in reversed([self._process.pid, *signals.below(self._process.pid)]):
-                with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
+            signals.kill_below(self._process.pid)
+            self._process.kill()
             self._process.wait()
         self._told.close()
 

@@ -20,15 +20,15 @@ END_S = 10.0  # Ray takes two seconds; of a driver that was killed nothing may s
 def host(answer: int, options: dict[str, Any]) -> None:
     """Write a line to ``answer``, {"address": ...} or {"error": ...}; then wait for the end of stdin."""
     os.set_inheritable(answer, False)  # no process of Ray's keeps it open: its end is ours
-    unused = threading.Event()
-    threading.Thread(target=_watch, args=(unused,), daemon=True).start()
+    over = threading.Event()
+    threading.Thread(target=_watch, args=(over,), daemon=True).start()
     told = _start(options)
     for number in signals.SIGNALS:  # from now on, so that Ray's processes do not inherit it: the driver ends this one
         signal.signal(number, signal.SIG_IGN)
     with suppress(BrokenPipeError), os.fdopen(answer, "w") as line:  # the driver has died since
         line.write(json.dumps(told) + "\n")
     if "address" in told:
-        unused.wait()
+        over.wait()
         _end()
 
 
@@ -60,11 +60,11 @@ def _end() -> None:
     ray.shutdown()
 
 
-def _watch(unused: threading.Event) -> None:
+def _watch(over: threading.Event) -> None:
     """Until the driver is through, has refused the request, or is dead: a Ray that it has not used is killed."""
     used = os.read(sys.stdin.fileno(), 16)
     while used and os.read(sys.stdin.fileno(), 16):
         pass
     if not used:
         signals.end_now(0)
-    unused.set()
+    over.set()
